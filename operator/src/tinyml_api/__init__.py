@@ -1,0 +1,4 @@
+"""The vocabulary that every part of TinyML as a Service shares: kinds, conditions, build hand-over.
+
+Standard library only; imports nothing of ours.
+"""
