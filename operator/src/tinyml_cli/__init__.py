@@ -1,0 +1,1 @@
+"""The `tinyml` command."""

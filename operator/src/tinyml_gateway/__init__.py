@@ -1,0 +1,1 @@
+"""The gateway agent: brings the devices of one EdgeGateway to what its GatewayDeployment says."""

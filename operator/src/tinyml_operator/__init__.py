@@ -1,0 +1,1 @@
+"""The operator: turns what TinyModels ask for into builds, artifacts and gateway deployments."""
