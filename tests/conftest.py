@@ -1,4 +1,5 @@
-"""Named groups of tests that need a tool: deselected, counted and named where the tool is not there.
+"""Named groups of tests that need a tool: deselected, counted and named where the tool is not
+there.
 
 CI sets `TINYML_REQUIRE_GROUPS=1`: then a missing tool is an error, never a silent gap.
 """

@@ -1,8 +1,9 @@
 """What the operator hands to a build Job, and what the Job hands back.
 
-The operator writes a `BuildRequest` as JSON into a Secret; the builder (`tinyml_compiler.__main__`, and
-`tinyml compile` on a laptop) reads it, and leaves a `BuildResult` as `result.json` beside the artifacts and a
-`Termination` of at most 4096 bytes. Contract: docs/decisions/001-spine-contracts.md.
+The operator writes a `BuildRequest` as JSON into a Secret; the builder (`tinyml_compiler.__main__`,
+and `tinyml compile` on a laptop) reads it, and leaves a `BuildResult` as `result.json` beside the
+artifacts and a `Termination` of at most 4096 bytes. Contract:
+docs/decisions/001-spine-contracts.md.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Outcome(StrEnum):
 
 
 class BuildReason(StrEnum):
-    """Why a build failed. `tinyml_api.conditions` gives each a sentence and makes conditions of them."""
+    """Why a build failed. `tinyml_api.conditions` gives each a sentence and makes conditions of
+    them.
+    """
 
     SOURCE_UNREACHABLE = "SourceUnreachable"
     DIGEST_MISMATCH = "DigestMismatch"
@@ -84,7 +87,9 @@ def sha256_digest(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file the build reads: `url` is http(s) (often presigned) or a local path; `sha256` is `sha256:<hex>`."""
+    """A file the build reads: `url` is http(s) (often presigned) or a local path; `sha256` is
+    `sha256:<hex>`.
+    """
 
     url: str
     sha256: str
@@ -99,7 +104,9 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits that the user sets, in bytes, of `flash_bytes.total` and `ram_bytes.total`; None: no limit of theirs."""
+    """Limits that the user sets, in bytes, of `flash_bytes.total` and `ram_bytes.total`; None: no
+    limit of theirs.
+    """
 
     flash_bytes: int | None = None
     ram_bytes: int | None = None
@@ -116,10 +123,10 @@ class Budget:
 class BuildRequest:
     """One build: a model for one device class.
 
-    `device_class_spec` is the content of DeviceClass.spec as the API gives it. `uploads` maps artifact names to
-    presigned PUT URLs; empty for a local build, whose artifacts stay in the output folder. `compiler` and
-    `toolchain` (`ziglang-0.17.1`, `arm-none-eabi-gcc-12.2.1`, …) pin what makes the bytes; the builder refuses a
-    toolchain that it does not have.
+    `device_class_spec` is the content of DeviceClass.spec as the API gives it. `uploads` maps
+    artifact names to presigned PUT URLs; empty for a local build, whose artifacts stay in the
+    output folder. `compiler` and `toolchain` (`ziglang-0.17.1`, `arm-none-eabi-gcc-12.2.1`, …) pin
+    what makes the bytes; the builder refuses a toolchain that it does not have.
     """
 
     model: Input
@@ -151,7 +158,9 @@ class BuildRequest:
         }
 
     def digest(self) -> str:
-        """Return the hex SHA-256 that names this build: the same request never builds twice in a namespace."""
+        """Return the hex SHA-256 that names this build: the same request never builds twice in a
+        namespace.
+        """
         return hashlib.sha256(canonical_json(self.canonical())).hexdigest()
 
     def to_json(self) -> bytes:
@@ -176,7 +185,9 @@ class BuildRequest:
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Parse a request. Raises KeyError, TypeError or ValueError on anything that is not one."""
         if raw.get("version") != REQUEST_VERSION:
-            raise ValueError(f"request version is {raw.get('version')!r}, this builder reads {REQUEST_VERSION!r}")
+            raise ValueError(
+                f"request version is {raw.get('version')!r}, this builder reads {REQUEST_VERSION!r}"
+            )
         return cls(
             model=Input.from_dict(raw["model"]),
             format=ModelFormat(raw["format"]),
@@ -194,7 +205,9 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One MCUboot image: file digest (`sha256:<hex>`), image hash (hex of its SHA-256 TLV), size in bytes."""
+    """One MCUboot image: file digest (`sha256:<hex>`), image hash (hex of its SHA-256 TLV), size in
+    bytes.
+    """
 
     digest: str
     image_hash: str
@@ -211,7 +224,8 @@ class Image:
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """What a finished build made. `summary` has whole numbers only: flashBytes, ramBytes, macs,
-    instructionsPerInference (or absent), vectors, mismatches. `code` and `weights` are None for a class without a port."""
+    instructionsPerInference (or absent), vectors, mismatches. `code` and `weights` are None for a
+    class without a port."""
 
     request_digest: str
     artifacts: Mapping[str, str]  # name → sha256 digest of the file (all but result.json)
@@ -244,7 +258,9 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """The container's last word, at most 4096 bytes: the outcome and, if it failed, reason and sentence."""
+    """The container's last word, at most 4096 bytes: the outcome and, if it failed, reason and
+    sentence.
+    """
 
     outcome: Outcome
     reason: str = ""

@@ -1,7 +1,8 @@
 """The port through which everything of ours talks to Kubernetes.
 
-`Cluster` has exactly two implementations: `KubernetesCluster` (the real client) and `FakeCluster` (in memory,
-for tests). Objects are plain dicts as the API gives them. Errors are those of `tinyml_kube.errors`.
+`Cluster` has exactly two implementations: `KubernetesCluster` (the real client) and `FakeCluster`
+(in memory, for tests). Objects are plain dicts as the API gives them. Errors are those of
+`tinyml_kube.errors`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of object: API group (empty for core), version, kind, plural, and whether it lives in a namespace."""
+    """One kind of object: API group (empty for core), version, kind, plural, and whether it lives
+    in a namespace.
+    """
 
     group: str
     version: str
@@ -39,7 +42,9 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """`type` is ADDED, MODIFIED or DELETED. A watch begins with an ADDED for each object that exists."""
+    """`type` is ADDED, MODIFIED or DELETED. A watch begins with an ADDED for each object that
+    exists.
+    """
 
     type: str
     object: Object
@@ -57,7 +62,9 @@ class Cluster(Protocol):
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> Sequence[Object]:
-        """Return all objects (None: of all namespaces) with these labels; `name` uses a field selector."""
+        """Return all objects (None: of all namespaces) with these labels; `name` uses a field
+        selector.
+        """
 
     async def create(self, obj: Object) -> Object:
         """Create. Raises AlreadyExistsError."""
@@ -72,7 +79,9 @@ class Cluster(Protocol):
         """Merge-patch the status subresource with `{"status": status}`. Raises NotFoundError."""
 
     async def delete(self, ref: Ref, *, uid: str | None = None) -> None:
-        """Delete in the background; nothing happens where it is gone, or where another uid has the name."""
+        """Delete in the background; nothing happens where it is gone, or where another uid has the
+        name.
+        """
 
     def watch(
         self, resource: Resource, namespace: str | None = None, *, name: str | None = None

@@ -1,19 +1,19 @@
 """Errors of the Kubernetes port.
 
-    ClusterError
-    ├── NotFoundError        the object is not there (any more)
-    ├── AlreadyExistsError   an object of that name is there
-    ├── ConflictError        somebody else changed it in between: look again
-    ├── InvalidError         the API server refuses the object: trying again does not help
-    ├── ForbiddenError       RBAC or admission says no
-    └── UnavailableError     the API server did not answer, or with 429 or 5xx: try again later
+ClusterError
+├── NotFoundError        the object is not there (any more)
+├── AlreadyExistsError   an object of that name is there
+├── ConflictError        somebody else changed it in between: look again
+├── InvalidError         the API server refuses the object: trying again does not help
+├── ForbiddenError       RBAC or admission says no
+└── UnavailableError     no answer, or 429 or 5xx: try again later
 """
 
 from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """The API server did not do what was asked. The message says which object and what it answered."""
+    └── UnavailableError     the API server did not answer, or with 429 or 5xx: try again
 
 
 class NotFoundError(ClusterError):
