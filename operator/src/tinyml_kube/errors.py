@@ -13,7 +13,7 @@ from __future__ import annotations
 
 
 class ClusterError(Exception):
-    └── UnavailableError     the API server did not answer, or with 429 or 5xx: try again
+    """The API server did not do what was asked: the message has the object and its answer."""
 
 
 class NotFoundError(ClusterError):
