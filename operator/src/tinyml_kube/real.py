@@ -13,6 +13,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
@@ -45,31 +46,26 @@ log = logging.getLogger(__name__)
 
 
 class KubernetesCluster:
-    """A `Cluster` on the network. Use as an async context manager, or call `close`."""
+    """A `Cluster` on the network. Use as an async context manager, or call `close`.
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
+    The configuration is read at the first call: making one does no I/O.
+    """
+
+    def __init__(self, kubeconfig: Path | str | None = None, *, context: str | None = None) -> None:
+        """Use `kubeconfig`, else $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config."""
+        self._kubeconfig = str(kubeconfig) if kubeconfig is not None else None
+        self._context = context
+        self._made: ApiClient | None = None
+        self._making = asyncio.Lock()
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None = None, *, context: str | None = None) -> Self:
-        """Connect with `kubeconfig`, else $KUBECONFIG, else the pod's account, else ~/.kube."""
-        configuration = Configuration()
-        path = kubeconfig or os.environ.get("KUBECONFIG")
-        if path is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            load_incluster_config(  # type: ignore[no-untyped-call]
-                client_configuration=configuration
-            )
-        else:
-            await load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=path,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        return cls(ApiClient(configuration=configuration))
+    def from_kubeconfig(cls, path: Path | str, *, context: str | None = None) -> Self:
+        return cls(path, context=context)
 
     async def close(self) -> None:
-        await self._client.close()  # type: ignore[no-untyped-call]
+        if self._made is not None:
+            made, self._made = self._made, None
+            await made.close()  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:
         return self
@@ -269,6 +265,12 @@ class KubernetesCluster:
         answer: Object = json.loads(data)
         return answer
 
+    async def _client(self) -> ApiClient:
+        async with self._making:
+            if self._made is None:
+                self._made = await _load(self._kubeconfig, self._context)
+        return self._made
+
     async def _send(
         self,
         method: str,
@@ -278,7 +280,8 @@ class KubernetesCluster:
         content_type: str | None,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        configuration = self._client.configuration
+        client = await self._client()
+        configuration = client.configuration
         headers = {"Accept": "application/json", "User-Agent": "tinymlaas"}
         if content_type is not None and body is not None:
             headers["Content-Type"] = content_type
@@ -287,13 +290,30 @@ class KubernetesCluster:
             headers["Authorization"] = token
         url = configuration.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            answer = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+            answer = await client.rest_client.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {error!r}") from error
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+async def _load(kubeconfig: str | None, context: str | None) -> ApiClient:
+    configuration = Configuration()
+    path = kubeconfig or os.environ.get("KUBECONFIG")
+    if path is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
+    else:
+        await load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=path,
+            context=context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+    return ApiClient(configuration=configuration)
 
 
 class _ExpiredError(Exception):
