@@ -1,0 +1,69 @@
+/* Runs a model on vectors: the host's side of the comparison with the oracle.
+ *
+ * Standard input:  u32 bytes of weights, the weights, u32 number of vectors, the vectors (all inputs of one, concatenated).
+ * Standard output: all outputs of each vector, concatenated. Numbers are little-endian, as the host must be.
+ * Exit status: 0; 2 malformed input; 3 the weights do not fit the code; 4 the model failed; 5 it wrote outside of its arena.
+ * The arena is filled with a pattern before each run: a model must not count on zeros, nor on what the last run left.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tml/model.h"
+
+#define GUARD_BYTES 64u
+#define PATTERN 0xA5
+
+static int fail(int status, const char *what) {
+  fprintf(stderr, "%s\n", what);
+  return status;
+}
+
+static int read_all(void *to, size_t bytes) { return fread(to, 1, bytes, stdin) == bytes; }
+
+/* 16-byte aligned and followed by a guard; freed by the end of the process. */
+static uint8_t *allocate(size_t bytes) {
+  size_t whole = (bytes + GUARD_BYTES + 15u) / 16u * 16u;
+  uint8_t *memory = aligned_alloc(16, whole);
+  if (memory) memset(memory, PATTERN, whole);
+  return memory;
+}
+
+static int guard_is_whole(const uint8_t *end) {
+  for (size_t i = 0; i < GUARD_BYTES; i++) {
+    if (end[i] != PATTERN) return 0;
+  }
+  return 1;
+}
+
+int main(void) {
+  uint32_t weights_bytes, count;
+  if (!read_all(&weights_bytes, sizeof weights_bytes)) return fail(2, "no weights");
+  uint8_t *weights = allocate(weights_bytes);
+  uint8_t *arena = allocate(tml_model.arena_bytes);
+  if (!weights || !arena) return fail(2, "out of memory");
+  if (!read_all(weights, weights_bytes) || !read_all(&count, sizeof count)) return fail(2, "weights are cut off");
+  tml_status_t status = tml_model_check(&tml_model, weights, weights_bytes);
+  if (status != TML_OK) {
+    fprintf(stderr, "tml_model_check: %d\n", (int)status);
+    return 3;
+  }
+  for (uint32_t n = 0; n < count; n++) {
+    memset(arena, PATTERN, tml_model.arena_bytes);
+    for (uint8_t i = 0; i < tml_model.input_count; i++) {
+      if (!read_all(arena + tml_model.inputs[i].arena_offset, tml_model.inputs[i].bytes)) return fail(2, "a vector is cut off");
+    }
+    status = tml_model.invoke(weights, arena);
+    if (status != TML_OK) {
+      fprintf(stderr, "vector %u: invoke: %d\n", (unsigned)n, (int)status);
+      return 4;
+    }
+    if (!guard_is_whole(arena + tml_model.arena_bytes)) return fail(5, "the model wrote outside of its arena");
+    for (uint8_t i = 0; i < tml_model.output_count; i++) {
+      const tml_tensor_io_t *output = &tml_model.outputs[i];
+      if (fwrite(arena + output->arena_offset, 1, output->bytes, stdout) != output->bytes) return fail(2, "cannot write");
+    }
+  }
+  return fflush(stdout) == 0 ? 0 : fail(2, "cannot write");
+}
