@@ -19,7 +19,7 @@ extern "C" {
 typedef struct {
   const int32_t *bias;       /* folded */
   const int32_t *multiplier; /* Q31, [2^30, 2^31) or 0 */
-  const int8_t *shift;       /* left shift if positive, right if negative; -31..30 */
+  const int8_t *shift;       /* left shift if positive, right if negative; -31..31 */
 } tml_channels_t;
 
 /* In the weights blob, 16 bytes. */
@@ -39,9 +39,11 @@ typedef struct {
   uint16_t pad_top, pad_left;
 } tml_window_t; /* shape of a convolution or pooling window; depthwise: output_c = input_c * multiplier */
 
-/* groups = input_c / filter input channels are 1 here. */
+/* y[oy][ox][o] = out(bias[o] + sum over ky, kx, c of filter[o][ky][kx][c] * x[oy * stride - pad + ky * dilation][..kx..][c]).
+ * No groups: the filter has input_c channels. Sums wrap at 32 bits. */
 void tml_conv2d_s8(const tml_window_t *window, const tml_quant_t *quant, tml_channels_t channels, const int8_t *filter,
                    const int8_t *in, int8_t *out);
+/* As above for one input channel a filter: output channel o reads input channel o / (output_c / input_c). */
 void tml_depthwise_conv2d_s8(const tml_window_t *window, const tml_quant_t *quant, tml_channels_t channels, const int8_t *filter,
                              const int8_t *in, int8_t *out);
 
@@ -52,11 +54,15 @@ typedef struct {
 void tml_fully_connected_s8(const tml_fully_connected_shape_t *shape, const tml_quant_t *quant, tml_channels_t channels,
                             const int8_t *filter, const int8_t *in, int8_t *out);
 
-/* Same scale and zero point in and out. Only activation_min and _max of quant are used. */
+/* Same scale and zero point in and out. Only activation_min and _max of quant are used. filter_h and _w are the window's, dilation
+ * is 1, output_c = input_c. Taps outside of the input do not count; every window sees at least one element. The average rounds halves
+ * away from zero. */
 void tml_average_pool2d_s8(const tml_window_t *window, const tml_quant_t *quant, const int8_t *in, int8_t *out);
 void tml_max_pool2d_s8(const tml_window_t *window, const tml_quant_t *quant, const int8_t *in, int8_t *out);
 
-/* Mean over the middle axis of in[outer][reduced][inner] -> out[outer][inner]. */
+/* Mean over the middle axis of in[outer][reduced][inner] -> out[outer][inner]:
+ * y = clamp(output_zero_point + requantize(sum of (x - input_zero_point))); multiplier and shift hold 1 / reduced too and multiplier may
+ * be any number from 0. reduced: 1 to 2^23. */
 typedef struct {
   uint32_t outer, reduced, inner;
 } tml_mean_shape_t;
@@ -79,13 +85,14 @@ typedef struct {
 } tml_add_quant_t;
 void tml_add_s8(const tml_broadcast_t *shape, const tml_add_quant_t *quant, const int8_t *in1, const int8_t *in2, int8_t *out);
 
-/* Over the innermost axis, `rows` times. Output scale 1/256, zero point -128. */
+/* Over the innermost axis, `rows` times. Output scale 1/256, zero point -128. depth: 1 to 4095, so that the sum of exponentials in
+ * Q12.19 cannot overflow. `out` may be `in`. */
 typedef struct {
   uint32_t rows, depth;
 } tml_softmax_shape_t;
 typedef struct {
   int32_t multiplier, left_shift; /* of beta * input scale, 26 fractional bits less 5 integer bits */
-  int32_t diff_min;
+  int32_t diff_min; /* <= 0: x - max below it counts as probability 0 */
 } tml_softmax_quant_t;
 void tml_softmax_s8(const tml_softmax_shape_t *shape, const tml_softmax_quant_t *quant, const int8_t *in, int8_t *out);
 
@@ -97,7 +104,8 @@ typedef struct {
 } tml_requantize_quant_t;
 void tml_requantize_s8(uint32_t count, const tml_requantize_quant_t *quant, const int8_t *in, int8_t *out);
 
-/* Edges of a graph only. scale is IEEE 754 binary32. */
+/* Edges of a graph only. scale is IEEE 754 binary32. Quantizing rounds halves away from zero and saturates; not a number becomes
+ * the zero point. */
 typedef struct {
   float scale;
   int32_t zero_point;
@@ -109,6 +117,7 @@ typedef struct {
   uint32_t dims[4];             /* of the input */
   uint32_t before[4], after[4]; /* elements added */
 } tml_pad_shape_t;
+/* out has dims[i] + before[i] + after[i] elements along i; what is added is `value` (the zero point, unless a PADV2 names another). */
 void tml_pad_s8(const tml_pad_shape_t *shape, int8_t value, const int8_t *in, int8_t *out);
 
 #ifdef __cplusplus

@@ -18,6 +18,7 @@ extern "C" {
 #define TML_ABI_HASH_BYTES 32u
 #define TML_WEIGHTS_MAGIC 0x574C4D54u /* "TMLW", little-endian */
 #define TML_WEIGHTS_VERSION 1u
+#define TML_WEIGHTS_HEADER_BYTES 48u
 
 typedef struct {
   uint32_t arena_offset; /* bytes from the start of the arena */
