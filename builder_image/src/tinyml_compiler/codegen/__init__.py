@@ -1,0 +1,1 @@
+"""A planned graph to C and a weights blob."""

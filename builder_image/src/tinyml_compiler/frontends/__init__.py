@@ -1,0 +1,1 @@
+"""Model files to `ir.Graph`, one module a format."""
