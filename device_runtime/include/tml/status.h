@@ -13,6 +13,8 @@ typedef enum {
   TML_ERR_SIZE = -3,     /* shorter than the code needs */
   TML_ERR_ABI = -4,      /* weights and code are not of the same structure */
   TML_ERR_NO_MODEL = -5, /* the factory image holds no model */
+  TML_ERR_FLASH = -6,    /* the flash did not do what was asked */
+  TML_ERR_IMAGE = -7,    /* not a whole, unchanged image for this device class */
 } tml_status_t;
 
 #ifdef __cplusplus
