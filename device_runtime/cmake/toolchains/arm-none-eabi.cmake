@@ -1,0 +1,17 @@
+# GNU Arm Embedded. TML_CPU: cortex-m0plus, cortex-m3, cortex-m4f, cortex-m7, cortex-m33, cortex-m55.
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR arm)
+set(CMAKE_C_COMPILER arm-none-eabi-gcc)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES TML_CPU)
+
+set(flags_cortex-m0plus "-mcpu=cortex-m0plus")
+set(flags_cortex-m3 "-mcpu=cortex-m3")
+set(flags_cortex-m4f "-mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16")
+set(flags_cortex-m7 "-mcpu=cortex-m7 -mfloat-abi=hard -mfpu=fpv5-d16")
+set(flags_cortex-m33 "-mcpu=cortex-m33 -mfloat-abi=hard -mfpu=fpv5-sp-d16")
+set(flags_cortex-m55 "-mcpu=cortex-m55 -mfloat-abi=hard")
+if(NOT DEFINED flags_${TML_CPU})
+  message(FATAL_ERROR "TML_CPU is '${TML_CPU}': give one of cortex-m0plus, cortex-m3, cortex-m4f, cortex-m7, cortex-m33, cortex-m55")
+endif()
+set(CMAKE_C_FLAGS_INIT "-mthumb ${flags_${TML_CPU}}")
