@@ -1,10 +1,14 @@
 /* Runs a model on vectors: the host's side of the comparison with the oracle.
  *
  * Standard input:  u32 bytes of weights, the weights, u32 number of vectors, the vectors (all inputs of one, concatenated).
- * Standard output: all outputs of each vector, concatenated. Numbers are little-endian, as the host must be.
+ * Standard output: all outputs of each vector, concatenated, then u32 bytes of stack that the runs used at most.
+ * Numbers are little-endian, as the host must be.
  * Exit status: 0; 2 malformed input; 3 the weights do not fit the code; 4 the model failed; 5 it wrote outside of its arena.
  * The arena is filled with a pattern before each run: a model must not count on zeros, nor on what the last run left.
  */
+#define _POSIX_C_SOURCE 200809L
+
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +18,13 @@
 
 #define GUARD_BYTES 64u
 #define PATTERN 0xA5
+#define STACK_BYTES (256u * 1024u)
+
+typedef struct {
+  const uint8_t *weights;
+  uint8_t *arena;
+  tml_status_t status;
+} run_t;
 
 static int fail(int status, const char *what) {
   fprintf(stderr, "%s\n", what);
@@ -22,10 +33,10 @@ static int fail(int status, const char *what) {
 
 static int read_all(void *to, size_t bytes) { return fread(to, 1, bytes, stdin) == bytes; }
 
-/* 16-byte aligned and followed by a guard; freed by the end of the process. */
-static uint8_t *allocate(size_t bytes) {
-  size_t whole = (bytes + GUARD_BYTES + 15u) / 16u * 16u;
-  uint8_t *memory = aligned_alloc(16, whole);
+/* Aligned for an arena and followed by a guard; freed by the end of the process. */
+static uint8_t *allocate(size_t bytes, size_t alignment) {
+  size_t whole = (bytes + GUARD_BYTES + alignment - 1u) / alignment * alignment;
+  uint8_t *memory = aligned_alloc(alignment, whole);
   if (memory) memset(memory, PATTERN, whole);
   return memory;
 }
@@ -37,26 +48,57 @@ static int guard_is_whole(const uint8_t *end) {
   return 1;
 }
 
+static void *run(void *argument) {
+  run_t *call = argument;
+  call->status = tml_model.invoke(call->weights, call->arena);
+  return NULL;
+}
+
+static void *run_nothing(void *argument) {
+  (void)argument;
+  return NULL;
+}
+
+/* Runs on a painted stack; returns how much of it was written, or 0 if there was no thread. */
+static uint32_t on_painted_stack(void *(*body)(void *), run_t *call, uint8_t *stack) {
+  pthread_t thread;
+  pthread_attr_t attributes;
+  memset(stack, PATTERN, STACK_BYTES);
+  if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstack(&attributes, stack, STACK_BYTES) != 0 ||
+      pthread_create(&thread, &attributes, body, call) != 0 || pthread_join(thread, NULL) != 0) {
+    return 0;
+  }
+  uint32_t untouched = 0;
+  while (untouched < STACK_BYTES && stack[untouched] == PATTERN) untouched++;
+  return STACK_BYTES - untouched;
+}
+
 int main(void) {
-  uint32_t weights_bytes, count;
+  uint32_t weights_bytes, count, stack_bytes = 0;
   if (!read_all(&weights_bytes, sizeof weights_bytes)) return fail(2, "no weights");
-  uint8_t *weights = allocate(weights_bytes);
-  uint8_t *arena = allocate(tml_model.arena_bytes);
-  if (!weights || !arena) return fail(2, "out of memory");
+  uint8_t *weights = allocate(weights_bytes, 16);
+  uint8_t *arena = allocate(tml_model.arena_bytes, 16);
+  uint8_t *stack = allocate(STACK_BYTES, 4096);
+  if (!weights || !arena || !stack) return fail(2, "out of memory");
   if (!read_all(weights, weights_bytes) || !read_all(&count, sizeof count)) return fail(2, "weights are cut off");
   tml_status_t status = tml_model_check(&tml_model, weights, weights_bytes);
   if (status != TML_OK) {
     fprintf(stderr, "tml_model_check: %d\n", (int)status);
     return 3;
   }
+  run_t call = {weights, arena, TML_OK};
+  uint32_t thread_bytes = on_painted_stack(run_nothing, &call, stack);
+  if (thread_bytes == 0) return fail(2, "cannot start a thread");
   for (uint32_t n = 0; n < count; n++) {
     memset(arena, PATTERN, tml_model.arena_bytes);
     for (uint8_t i = 0; i < tml_model.input_count; i++) {
       if (!read_all(arena + tml_model.inputs[i].arena_offset, tml_model.inputs[i].bytes)) return fail(2, "a vector is cut off");
     }
-    status = tml_model.invoke(weights, arena);
-    if (status != TML_OK) {
-      fprintf(stderr, "vector %u: invoke: %d\n", (unsigned)n, (int)status);
+    uint32_t used = on_painted_stack(run, &call, stack);
+    if (used == 0) return fail(2, "cannot start a thread");
+    if (used > thread_bytes && used - thread_bytes > stack_bytes) stack_bytes = used - thread_bytes;
+    if (call.status != TML_OK) {
+      fprintf(stderr, "vector %u: invoke: %d\n", (unsigned)n, (int)call.status);
       return 4;
     }
     if (!guard_is_whole(arena + tml_model.arena_bytes)) return fail(5, "the model wrote outside of its arena");
@@ -65,5 +107,6 @@ int main(void) {
       if (fwrite(arena + output->arena_offset, 1, output->bytes, stdout) != output->bytes) return fail(2, "cannot write");
     }
   }
+  if (fwrite(&stack_bytes, sizeof stack_bytes, 1, stdout) != 1) return fail(2, "cannot write");
   return fflush(stdout) == 0 ? 0 : fail(2, "cannot write");
 }

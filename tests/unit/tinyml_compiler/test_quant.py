@@ -100,15 +100,6 @@ def test_one_filter_scale_serves_all_channels_and_several_one_each() -> None:
         quant.convolution_multipliers(0.5, [1.0, 0.25], 1.0, channels=3)
 
 
-def test_fully_connected_rounds_the_product_of_scales_to_binary32_when_there_is_one() -> None:
-    a, b = float(np.float32(0.1)), float(np.float32(0.3))
-    single, _ = quant.fully_connected_multipliers(a, [b], 1.0, channels=1)
-    double, _ = quant.convolution_multipliers(a, [b], 1.0, channels=1)
-    assert single[0] != double[0]
-    several, _ = quant.fully_connected_multipliers(a, [b, b], 1.0, channels=2)
-    assert several.tolist() == [double[0]] * 2
-
-
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan, 1e-60, 1e60])
 def test_a_tensor_scale_that_is_none_is_refused(scale: float) -> None:
     with pytest.raises(ModelInvalidError, match="must be finite and above 0"):
