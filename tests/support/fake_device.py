@@ -276,19 +276,25 @@ class FakeDevice:
 
     @contextlib.asynccontextmanager
     async def on_tcp(self) -> AsyncIterator[str]:
+        done: list[asyncio.Task[Any] | None] = []
+
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            done.append(asyncio.current_task())
             line = _Line(self, writer.write)
             try:
                 while data := await reader.read(4096):
                     line.feed(data)
             finally:
                 writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         try:
             yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
+            await asyncio.gather(*(task for task in done if task is not None))
 
     @contextlib.asynccontextmanager
     async def on_udp(self) -> AsyncIterator[str]:

@@ -28,14 +28,13 @@ from tinyml_gateway.report import is_published, micro_timestamp, status_of, time
 from tinyml_gateway.rollout import Desired, Policy, View, decide
 from tinyml_gateway.state import Store
 from tinyml_gateway.visit import VisitLimits
-from tinyml_gateway.workshop import Backoff, Pace, Workshop
+from tinyml_gateway.workshop import Pace, Workshop
 
 logger = logging.getLogger(__name__)
 
 LEASE_PERIOD_S: Final = 20.0
 LEASE_DURATION_S: Final = 60
 CLUSTER_TIMEOUT_S: Final = 10.0
-CLUSTER_BACKOFF: Final = Backoff(1.0, 30.0)
 LONGEST_SLEEP_S: Final = 60.0  # a clock that was set is noticed within this
 STOP_JOBS_S: Final = 2.5  # together at most the 5 s that SIGTERM gives
 STOP_REPORT_S: Final = 1.5
@@ -143,7 +142,7 @@ class Agent:
                 await follow()
             except ClusterError as error:
                 failures.append(None)
-                wait_s = CLUSTER_BACKOFF.wait_s(len(failures), self._jitter())
+                wait_s = self._options.pace.cluster.wait_s(len(failures), self._jitter())
                 logger.warning(
                     "watch interrupted kind=%s retry_s=%.1f error=%s", resource.kind, wait_s, error
                 )
@@ -219,7 +218,7 @@ class Agent:
                 failures += 1
                 wait_s = max(
                     self._options.report_interval_s,
-                    CLUSTER_BACKOFF.wait_s(failures, self._jitter()),
+                    self._options.pace.cluster.wait_s(failures, self._jitter()),
                 )
                 logger.warning("report failed retry_s=%.1f error=%s", wait_s, error)
             self._report_due.set()

@@ -13,7 +13,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from tinyml_gateway.device import CODE, PRIMARY, SECONDARY, WEIGHTS, Device, Slots, Timeouts
 from tinyml_gateway.errors import (
@@ -28,17 +27,16 @@ from tinyml_gateway.rollout import DesiredDevice, Pair, Seen
 
 logger = logging.getLogger(__name__)
 
-RETURN_POLL_S: Final = 0.2
-
 
 @dataclass(frozen=True, slots=True)
 class VisitLimits:
-    """Seconds: `return_s` for a device to come back from a reset and run the pair; `visit_s` for a
-    whole session.
+    """Seconds: `return_s` for a device to come back from a reset and run the pair, looked at every
+    `return_poll_s`; `visit_s` for a whole session.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     return_s: float = 30.0
+    return_poll_s: float = 0.2
     visit_s: float = 1800.0
 
 
@@ -160,7 +158,7 @@ async def _await_return(
     seen: Seen | None = None
     booted = False
     while not booted and loop.time() < deadline:
-        await asyncio.sleep(RETURN_POLL_S)
+        await asyncio.sleep(limits.return_poll_s)
         try:
             async with Device(address, timeouts=limits.timeouts) as device:
                 seen = await _look(device, clock)

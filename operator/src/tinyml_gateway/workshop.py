@@ -65,6 +65,7 @@ class Pace:
     offline: Backoff = Backoff(1.0, 60.0)
     failed: Backoff = Backoff(2.0, 600.0)
     artifact: Backoff = Backoff(1.0, 300.0)
+    cluster: Backoff = Backoff(1.0, 30.0)
 
     @property
     def longest_s(self) -> float:
