@@ -87,7 +87,7 @@ class Elf:
         """`size` bytes at an address at run time; bytes that are not in the file are zero."""
         for segment in self.segments:
             start = address - segment.address
-            if 0 <= start and start + size <= segment.memory_bytes:
+            if start >= 0 and start + size <= segment.memory_bytes:
                 return segment.data[start : start + size].ljust(size, b"\0")
         raise ElfError(f"the ELF file has nothing at 0x{address:08x}")
 
