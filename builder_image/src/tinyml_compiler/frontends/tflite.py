@@ -107,10 +107,9 @@ def _tensor(tensor: FileTensor) -> ir.Tensor:
     quantization = None
     if tensor.scales:
         per_tensor = len(tensor.scales) == 1
-        zero_points = tensor.zero_points or (0,) * len(tensor.scales)
         quantization = ir.Quantization(
             scales=tensor.scales,
-            zero_points=zero_points,
+            zero_points=tensor.zero_points,
             axis=None if per_tensor else tensor.quantized_dimension,
         )
     return ir.Tensor(

@@ -22,6 +22,8 @@ def run(graph: ir.Graph) -> ir.Graph:
 def _attributes(graph: ir.Graph, op: ir.Op) -> ir.Attributes:
     attributes = op.attributes
     if isinstance(attributes, _WITH_ACTIVATION):
+        if attributes.activation is ir.Activation.NONE:
+            return attributes
         return replace(
             attributes,
             activation=ir.Activation.NONE,
