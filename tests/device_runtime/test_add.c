@@ -31,6 +31,21 @@ static void broadcast_row(void) {
   check_guards(out, 24);
 }
 
+static void broadcast_column(void) {
+  const tml_broadcast_t shape = {.dims = {1, 1, 5, 4}, .stride1 = {20, 20, 4, 1}, .stride2 = {5, 5, 1, 0}};
+  const tml_add_quant_t q = quant(random_s8(), random_s8(), random_s8());
+  int8_t *a = exact_buffer(20), *b = exact_buffer(5), *out = guarded(20);
+  random_fill(a, 20);
+  random_fill(b, 5);
+  tml_add_s8(&shape, &q, a, b, out);
+  for (int i = 0; i < 20; i++) {
+    CHECK_EQUAL(out[i], expected(a[i], b[i / 4], &q));
+  }
+  free(a);
+  free(b);
+  check_guards(out, 20);
+}
+
 static void in_place(void) {
   const tml_broadcast_t shape = {.dims = {1, 1, 1, 50}, .stride1 = {50, 50, 50, 1}, .stride2 = {50, 50, 50, 1}};
   const tml_add_quant_t q = quant(random_s8(), random_s8(), random_s8());
@@ -50,6 +65,7 @@ static void in_place(void) {
 int main(void) {
   for (int i = 0; i < 500; i++) {
     broadcast_row();
+    broadcast_column();
     in_place();
   }
   return 0;
