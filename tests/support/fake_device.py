@@ -74,6 +74,7 @@ class FakeDevice:
     drop_every: int = 0  # every n-th request stays without an answer
     corrupt_uploads: int = 0  # so many uploads get one wrong byte
     refuses_pairs: bool = False  # its boot stage takes nothing
+    says_match: bool = True  # compares the SHA-256 of an upload when it is complete
     keeps_boots: bool = True  # else `boots` is 0, as from a board without storage
     hook: Callable[[int, int, int], None] | None = None  # (op, group, command)
     slots: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -213,6 +214,11 @@ class FakeDevice:
                 self.corrupt_uploads -= 1
                 data = data[:-1] + bytes([data[-1] ^ 1])
             self.slots[(upload.image, SECONDARY)] += data
+        if self.says_match and upload.sha is not None and upload.off == upload.length:
+            match = sha256(self.slots[(upload.image, SECONDARY)]).digest() == upload.sha
+            if not match:
+                self._upload = None
+            return {"off": upload.off, "match": match}
         return {"off": upload.off}
 
     def _tinyml(self, op: int, command: int, body: _Answer) -> _Answer:

@@ -10,7 +10,8 @@ is `rollout`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,9 +21,9 @@ from smp.error import ErrorV1, ErrorV2
 from smp.exceptions import SMPException
 from smp.image_management import IMG_MGMT_ERR
 from smpclient import SMPClient
-from smpclient.exceptions import SMPClientException, SMPUploadError
+from smpclient.exceptions import SMPClientException
 from smpclient.generics import SMPRequest, TEr1, TEr2, TRep
-from smpclient.requests.image_management import ImageStatesRead
+from smpclient.requests.image_management import ImageStatesRead, ImageUploadWrite
 from smpclient.requests.os_management import MCUMgrParametersRead, ResetWrite
 from smpclient.transport import SMPTransportDisconnected
 
@@ -35,6 +36,7 @@ from tinyml_gateway.errors import (
 )
 from tinyml_gateway.transport import open_transport, parse_address
 
+IMAGE_GROUP: Final = 1
 CODE: Final = 0  # image numbers
 WEIGHTS: Final = 1
 PRIMARY: Final = 0  # slots
@@ -207,33 +209,61 @@ class Device:
         """Bring `data` into the secondary slot of `image`; return the bytes that had to be sent.
 
         With `resume` the device goes on where an upload of the same bytes stopped; without, it
-        starts anew.
-        `progress` is called with each offset that the device has confirmed.
+        starts anew. `progress` is called with each offset that the device has confirmed.
         """
-        failures = 0
-        reached = sent = 0
+        sha = hashlib.sha256(data).digest() if resume else None
+        offset = sent = restarts = stalled = 0
         while True:
-            before = reached
+            head = {"image": image, "len": len(data), "sha": sha} if offset == 0 else {}
+            chunk = self._chunk(data, offset, head)
+            wait_s = self._timeouts.erase_s if offset == 0 else None
             try:
-                async for offset in self._offsets(image, data, resume):
-                    # A first answer beyond one message is where an older upload had stopped.
-                    if reached or offset <= self._transport.max_unencoded_size:
-                        sent += max(0, offset - reached)
-                    reached = max(reached, offset)
-                    if progress is not None:
-                        progress(offset)
+                answer = await self.request(chunk, timeout_s=wait_s)
+            except DeviceRefusedError as error:
+                restarts += 1
+                lost = (error.group, error.rc) == (IMAGE_GROUP, IMG_MGMT_ERR.INVALID_OFFSET)
+                if not lost or offset == 0 or restarts > self._timeouts.attempts:
+                    raise
+                offset = 0  # it was reset in between and knows of no upload
+                continue
+            if answer.off is None:
+                raise DeviceRefusedError(
+                    f"{self.address} refused ImageUploadWrite: rc {answer.rc}", rc=answer.rc or -1
+                )
+            if answer.off == len(data) and answer.match is False:
+                restarts += 1
+                if restarts > self._timeouts.attempts:
+                    raise DeviceProtocolError(
+                        f"{self.address} has received image {image} {restarts} times, and never "
+                        f"the {len(data)} bytes that were sent: check the line and the flash"
+                    )
+                offset = 0
+                continue
+            stalled = 0 if answer.off > offset else stalled + 1
+            if answer.off > len(data) or stalled >= UPLOAD_STALL_LIMIT:
+                raise DeviceProtocolError(
+                    f"{self.address} answers an upload of {len(data)} bytes to image {image} "
+                    f"with offset {answer.off} after {offset}"
+                )
+            # An answer beyond what was sent is where an older upload had stopped.
+            if answer.off <= offset + len(chunk.data):
+                sent += max(0, answer.off - offset)
+            offset = answer.off
+            if progress is not None:
+                progress(offset)
+            if offset == len(data):
                 return sent
-            except (TimeoutError, DeviceProtocolError) as error:
-                # The device keeps what it has: asked again with the same hash it names the offset.
-                failures = 1 if reached > before else failures + 1
-                resume = True
-                if failures >= self._timeouts.attempts:
-                    if isinstance(error, DeviceProtocolError):
-                        raise
-                    raise DeviceOfflineError(
-                        f"{self.address} stopped answering at byte {reached} of {len(data)} "
-                        f"of image {image}"
-                    ) from error
+
+    def _chunk(self, data: bytes, offset: int, head: dict[str, Any]) -> ImageUploadWrite:
+        """Return the request for the longest chunk at `offset` that the device's buffer takes."""
+        empty = ImageUploadWrite(off=offset, data=b"", **head)
+        _, room = self._client.get_max_cbor_and_data_size(empty)
+        if room <= 0:
+            raise DeviceProtocolError(
+                f"{self.address} takes messages of {self._transport.max_unencoded_size} bytes: "
+                f"an upload needs {len(empty.BYTES) + 1} at least"
+            )
+        return ImageUploadWrite(off=offset, data=data[offset : offset + room], **head)
 
     async def reset(self) -> None:
         """Ask for a reset. A device that resets before it answers has done what it was asked."""
@@ -265,46 +295,12 @@ class Device:
                     f"when asked for {len(outputs) - len(part.data)} of {part.length}"
                 )
 
-    async def _offsets(self, image: int, data: bytes, resume: bool) -> AsyncIterator[int]:
-        """Yield the offsets of one try of an upload, each greater than the one before."""
-        stalled = 0
-        reached = -1
-        uploads = self._client.upload(
-            data,
-            slot=image,
-            first_timeout_s=self._timeouts.erase_s,
-            subsequent_timeout_s=self._timeouts.request_s,
-            use_sha=resume,
-        )
-        try:
-            while True:
-                try:
-                    offset = await self._guard(anext(uploads))
-                except StopAsyncIteration:
-                    return
-                stalled = 0 if offset > reached else stalled + 1
-                if offset > len(data) or stalled >= UPLOAD_STALL_LIMIT:
-                    raise DeviceProtocolError(
-                        f"{self.address} answers an upload of {len(data)} bytes to image {image} "
-                        f"with offset {offset} after {reached}"
-                    )
-                reached = max(reached, offset)
-                yield offset
-        finally:
-            await uploads.aclose()  # type: ignore[attr-defined]
-
     async def _guard(self, awaitable: Any) -> Any:
-        """Await, and turn what the libraries raise into our errors; TimeoutError and
-        StopAsyncIteration pass.
-        """
+        """Await, and turn what the libraries raise into our errors; TimeoutError passes."""
         try:
             return await awaitable
-        except (TimeoutError, StopAsyncIteration, DeviceError):
+        except (TimeoutError, DeviceError):
             raise
-        except SMPUploadError as error:
-            raise self._refusal(
-                error.args[0] if error.args else error, "ImageUploadWrite"
-            ) from error
         except (SMPTransportDisconnected, OSError) as error:
             raise DeviceOfflineError(f"lost {self.address}: {error}") from error
         except (SMPClientException, SMPException, CBORDecodeError, ValueError, TypeError) as error:
@@ -313,23 +309,15 @@ class Device:
                 f"{self.address} gave an answer that is not SMP: {what}"
             ) from error
 
-    def _refusal(self, response: object, request: str) -> DeviceRefusedError:
-        group, rc, text = _error_code(response)
-        return DeviceRefusedError(
-            f"{self.address} refused {request}: {text}",
-            group=group,
-            rc=rc,
-        )
-
-
-def _error_code(response: object) -> tuple[int, int, str]:
-    """Return group, code and words for what a device answered instead of a success."""
-    if isinstance(response, ErrorV2):
-        group, rc = int(response.err.group), int(response.err.rc)
-        return group, rc, f"{_code_name(response.err.rc)} (group {group}, rc {rc})"
-    if isinstance(response, ErrorV1):
-        return -1, int(response.rc), f"{_code_name(response.rc)} (rc {int(response.rc)})"
-    return -1, -1, str(response)[:200]
+    def _refusal(self, response: ErrorV1 | ErrorV2[Any], request: str) -> DeviceRefusedError:
+        """Version 2 errors name their group; a version 1 error is a code of SMP itself."""
+        if isinstance(response, ErrorV2):
+            group, rc, code = int(response.err.group), int(response.err.rc), response.err.rc
+            text = f"{_code_name(code)} (group {group}, rc {rc})"
+        else:
+            group, rc = -1, int(response.rc)
+            text = f"{_code_name(response.rc)} (rc {rc})"
+        return DeviceRefusedError(f"{self.address} refused {request}: {text}", group=group, rc=rc)
 
 
 def _code_name(code: object) -> str:

@@ -194,8 +194,9 @@ async def test_a_device_that_was_swapped_is_flashed(site: Site) -> None:
     await site.until_states("R")
 
 
-async def test_an_upload_that_arrives_corrupted_is_sent_again(site: Site) -> None:
-    device = await site.add("a", FakeDevice(corrupt_uploads=1))
+@pytest.mark.parametrize("says_match", [True, False])
+async def test_an_upload_that_arrives_corrupted_is_sent_again(site: Site, says_match: bool) -> None:
+    device = await site.add("a", FakeDevice(corrupt_uploads=1, says_match=says_match))
     image = site.pair("one")
     await site.want(image)
     site.start()
@@ -205,7 +206,7 @@ async def test_an_upload_that_arrives_corrupted_is_sent_again(site: Site) -> Non
 
 
 async def test_a_flash_that_always_corrupts_fails_with_the_slot_and_the_hashes(site: Site) -> None:
-    await site.add("a", FakeDevice(corrupt_uploads=1_000))
+    await site.add("a", FakeDevice(corrupt_uploads=1_000, says_match=False))
     await site.want(site.pair("one"))
     site.start()
     await site.until_states("F")
