@@ -1,0 +1,1 @@
+"""`tinyml demo`: the whole way once, on scikit-learn's handwritten digits."""
