@@ -105,8 +105,8 @@ def check_sha256(data: bytes, expected: str, *, what: str) -> None:
 
 def upload(
     url: str, data: bytes, *, what: str, sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """PUT `data` where nothing is yet; an artifact that is there already is this very one (412).
+) -> bool:
+    """PUT `data` where nothing is yet. Returns False where something is there already (412).
 
     Raises `StorageUnreachableError` or `StorageRefusedError`.
     """
@@ -125,8 +125,10 @@ def upload(
         except requests.RequestException as error:
             problem = type(error).__name__
             continue
-        if answer.status_code in (200, 201, 204, 412):
-            return
+        if answer.status_code in (200, 201, 204):
+            return True
+        if answer.status_code == 412:
+            return False
         problem = f"HTTP status {answer.status_code}"
         if answer.status_code not in _PASSING:
             raise StorageRefusedError(

@@ -94,7 +94,8 @@ def _exactness(report: Mapping[str, Any]) -> str:
         core = f"No emulated core: {report['instructions_reason']}."
     text = (
         f"Bit for bit against {oracle['name']} {oracle['version']} "
-        f"({oracle['rounding']} rounding): {oracle['vectors']} vectors on the host, {oracle['mismatches']} mismatches. {core}"
+        f"({oracle['rounding']} rounding): {oracle['vectors']} vectors on the host, "
+        f"{oracle['mismatches']} mismatches. {core}"
     )
     return f'<p class="note">{escape(text)}</p>'
 
