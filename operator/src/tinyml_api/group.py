@@ -7,12 +7,13 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 LABEL_TINYMODEL = f"{GROUP}/tinymodel"
-LABEL_REVISION = f"{GROUP}/revision"
 LABEL_BUILD = f"{GROUP}/build"
 LABEL_GATEWAY = f"{GROUP}/gateway"
 LABEL_DEVICE_CLASS = f"{GROUP}/device-class"
 ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_TRY = f"{GROUP}/try"
 ANNOTATION_SOURCES = f"{GROUP}/sources"
+ANNOTATION_EXPIRES = f"{GROUP}/expires"
 
 GATEWAY_ACCOUNT_PREFIX = "tinyml-gateway-"
 
