@@ -44,15 +44,18 @@ class ModelNotQuantizedError(CompilerError):
 
 
 class UnsupportedOperatorError(CompilerError):
-    """All of a model's unsupported parts in one message; `problems` has them one by one."""
+    """All of a model's unsupported parts in one message; `problems` has them one by one.
+
+    `advice` closes the message: what would be supported.
+    """
 
     reason = "UnsupportedOperator"
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    def __init__(self, problems: Iterable[str], advice: str = "") -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
         head = f"{count} part{'s' if count != 1 else ''} of the model not supported: "
-        super().__init__(head + "; ".join(self.problems))
+        super().__init__(head + "; ".join(self.problems) + (f" ({advice})" if advice else ""))
 
 
 class CalibrationInvalidError(CompilerError):

@@ -40,7 +40,9 @@ def import_model(data: bytes, name: str) -> ir.Graph:
             ops.append(op)
     problems += _edges(model)
     if problems:
-        raise UnsupportedOperatorError(problems)
+        raise UnsupportedOperatorError(
+            problems, f"supported operators: {tflite_ops.supported_operators()}"
+        )
     graph = ir.Graph(
         name=name,
         tensors=tuple(tensors),

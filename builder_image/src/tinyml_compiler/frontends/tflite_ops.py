@@ -36,7 +36,7 @@ class Importer:
         """Return the operation; None if there are problems, or the operator is unknown."""
         rule = _RULES.get(self.operator.name)
         if rule is None:
-            self._problem("is not supported, supported are " + ", ".join(sorted(_RULES)))
+            self._problem("is not a supported operator")
             return None
         method, minimum, maximum = rule
         found = len(self.operator.inputs)
@@ -316,6 +316,11 @@ def _product(sides: Sequence[int]) -> int:
     for side in sides:
         product *= side
     return product
+
+
+def supported_operators() -> str:
+    """Return the operators that `Importer` knows, for a message."""
+    return ", ".join(sorted(_RULES))
 
 
 # name: method, fewest and most inputs
