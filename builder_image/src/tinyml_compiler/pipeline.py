@@ -18,7 +18,11 @@ from tinyml_compiler import ir, memory_plan
 from tinyml_compiler.codegen import emit, weights
 from tinyml_compiler.codegen.lowered import Call
 from tinyml_compiler.codegen.ops import LOWERINGS
-from tinyml_compiler.errors import ArenaTooLargeError
+from tinyml_compiler.errors import (
+    ArenaTooLargeError,
+    ModelInvalidError,
+    UnsupportedOperatorError,
+)
 from tinyml_compiler.frontends.tflite import import_model
 from tinyml_compiler.memory_plan import MemoryPlan
 from tinyml_compiler.passes import (
@@ -107,8 +111,18 @@ def _pass(run: Callable[[ir.Graph], ir.Graph]) -> Stage:
 def _lower(state: State) -> State:
     """Compute every parameter; what cannot be is refused here, before any memory is planned."""
     ops = tuple(op for op in state.graph.ops if not isinstance(op.attributes, ir.Reshape))
-    calls = tuple(LOWERINGS[type(op.attributes)](state.graph, op) for op in ops)
-    return replace(state, ops=ops, calls=calls)
+    calls: list[Call] = []
+    problems: list[str] = []
+    for op in ops:
+        try:
+            calls.append(LOWERINGS[type(op.attributes)](state.graph, op))
+        except UnsupportedOperatorError as error:
+            problems += [f"{op.source}: {text}" for text in error.problems]
+        except ModelInvalidError as error:
+            raise ModelInvalidError(f"{op.source}: {error}") from error
+    if problems:
+        raise UnsupportedOperatorError(problems)
+    return replace(state, ops=ops, calls=tuple(calls))
 
 
 def _plan_memory(state: State) -> State:

@@ -150,6 +150,12 @@ def test_a_sum_that_can_leave_int32_is_refused() -> None:
         compiled(model.build())
 
 
+def test_a_scale_out_of_range_is_refused_with_its_operation() -> None:
+    model = a_model().input("x", (1, 4), Quant(1e30, 0)).quantize(Quant(1e-30, 0)).build()
+    with pytest.raises(ModelInvalidError, match=r"^op 0 QUANTIZE: a scale ratio is 1e\+60"):
+        compiled(model)
+
+
 def test_a_softmax_over_the_kernels_limit_is_refused() -> None:
     model = a_model().input("x", (1, 5000), X).softmax().build()
     with pytest.raises(UnsupportedOperatorError, match="has 5000 elements, supported are at most"):

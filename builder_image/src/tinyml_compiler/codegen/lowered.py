@@ -104,3 +104,4 @@ class Call:
 
 
 Lower = Callable[[ir.Graph, ir.Op], Call]
+"""Raises ModelInvalidError or UnsupportedOperatorError; the caller adds which operation it was."""

@@ -24,7 +24,7 @@ def lower(graph: ir.Graph, op: ir.Op) -> Call:
     if attributes.reduced > MAX_SUMMED_ELEMENTS:
         raise UnsupportedOperatorError(
             [
-                f"{op.source}: the mean of {attributes.reduced} elements, "
+                f"the mean of {attributes.reduced} elements, "
                 f"supported are at most {MAX_SUMMED_ELEMENTS}"
             ]
         )

@@ -61,7 +61,7 @@ def channel_sections(
     bias_index = op.inputs[2] if len(op.inputs) > 2 else None
     bias = None if bias_index is None else graph.tensors[bias_index].array().reshape(-1)
     zero_point = quantization_of(graph.x_of(op)).zero_point
-    _sums_fit(op, values, bias, zero_point, axis)
+    _sums_fit(values, bias, zero_point, axis)
     folded = quant.fold_bias(bias, values, zero_point, axis)
     multiplier, shift = multipliers
     return (
@@ -73,7 +73,7 @@ def channel_sections(
 
 
 def _sums_fit(
-    op: ir.Op, values: quant.Int8Array, bias: quant.Int32Array | None, zero_point: int, axis: int
+    values: quant.Int8Array, bias: quant.Int32Array | None, zero_point: int, axis: int
 ) -> None:
     others = tuple(each for each in range(values.ndim) if each != axis)
     wide = values.astype(np.int64)
@@ -83,7 +83,7 @@ def _sums_fit(
     channel = int(largest.argmax())
     if int(largest[channel]) > INT32_MAX:
         raise ModelInvalidError(
-            f"{op.source}: the sum of channel {channel} can reach {int(largest[channel])}, the "
+            f"the sum of channel {channel} can reach {int(largest[channel])}, the "
             f"limit is {INT32_MAX} (folded bias {int(folded[channel])}): the bias or the filter "
             "is out of all proportion, check the quantization"
         )

@@ -32,7 +32,7 @@ def _lower(graph: ir.Graph, op: ir.Op, name: str) -> Call:
     if window.filter_h * window.filter_w > MAX_SUMMED_ELEMENTS:
         raise UnsupportedOperatorError(
             [
-                f"{op.source}: pools {window.filter_h}x{window.filter_w} elements, "
+                f"pools {window.filter_h}x{window.filter_w} elements, "
                 f"supported are at most {MAX_SUMMED_ELEMENTS}"
             ]
         )

@@ -20,10 +20,7 @@ def lower(graph: ir.Graph, op: ir.Op) -> Call:
     depth = x.shape[-1] if x.shape else 1
     if depth > quant.SOFTMAX_MAX_DEPTH:
         raise UnsupportedOperatorError(
-            [
-                f"{op.source}: the last axis has {depth} elements, "
-                f"supported are at most {quant.SOFTMAX_MAX_DEPTH}"
-            ]
+            [f"the last axis has {depth} elements, supported are at most {quant.SOFTMAX_MAX_DEPTH}"]
         )
     parameters = quant.softmax_params(quantization_of(x).scale, attributes.beta)
     return Call(
