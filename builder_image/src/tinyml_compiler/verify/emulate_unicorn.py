@@ -34,7 +34,10 @@ _FPEXC_ENABLE = 1 << 30
 
 
 class UnicornEmulator:
-    """See `program.Emulator`."""
+    """See `program.Emulator`. Without `counts` it is ten times as fast."""
+
+    def __init__(self, *, counts: bool = True) -> None:
+        self._counts = counts
 
     def why_not(self, program: Program) -> str:
         if program.cpu.unicorn_model is None:
@@ -51,7 +54,7 @@ class UnicornEmulator:
         """Run all vectors; count the first. Raises `EmulationError`."""
         machine = _machine(program)
         counter = _BlockCounter()
-        hook = machine.hook_add(unicorn.UC_HOOK_BLOCK, counter.block)
+        hook = machine.hook_add(unicorn.UC_HOOK_BLOCK, counter.block) if self._counts else None
         results = []
         for vector in vectors:
             for place, data in split(vector, inputs):
@@ -70,7 +73,7 @@ class UnicornEmulator:
         return Emulated(
             emulator=NAME,
             outputs=tuple(results),
-            instructions=counter.instructions,
+            instructions=counter.instructions if self._counts else None,
             stack_bytes=stack_used(bytes(machine.mem_read(paint.address, len(paint.data)))),
         )
 

@@ -54,11 +54,11 @@ class Placement:
 @dataclass(frozen=True, slots=True)
 class Emulated:
     """What came of running vectors. `outputs` has one entry a vector, its outputs concatenated.
-    `instructions` is of the first vector: from the call of invoke to its return."""
+    `instructions` is of the first vector, from the call of invoke to its return, if counted."""
 
     emulator: str
     outputs: tuple[bytes, ...]
-    instructions: int
+    instructions: int | None
     stack_bytes: int
 
 
