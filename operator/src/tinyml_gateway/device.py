@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -132,7 +133,8 @@ class Device:
                     f"no connection to {self.address} within {self._timeouts.connect_s:g} s"
                 ) from error
             except OSError as error:
-                raise DeviceOfflineError(f"{self.address} cannot be opened: {error}") from error
+                why = os.strerror(error.errno) if error.errno else str(error)
+                raise DeviceOfflineError(f"{self.address} cannot be opened: {why}") from error
             try:
                 parameters = await self.request(MCUMgrParametersRead())
             except DeviceRefusedError:
