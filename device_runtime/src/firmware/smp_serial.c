@@ -9,7 +9,7 @@
 #define CONTINUE_2 0x14u
 #define LINE_PAYLOAD_BYTES 93u /* 124 characters of base64, two of frame, one newline: 127 */
 
-enum { LINE_IDLE = 0, LINE_START, LINE_CONTINUE, LINE_DATA, LINE_SKIP };
+enum { LINE_SKIP = 0, LINE_START, LINE_CONTINUE, LINE_DATA };
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -123,13 +123,15 @@ void tml_smp_init(tml_smp_t *smp, const tml_smp_config_t *config) {
 void tml_smp_byte(tml_smp_t *smp, uint8_t byte) {
   if (byte == '\n' || byte == '\r') {
     end_line(smp);
-    smp->line_state = LINE_IDLE;
+    smp->line_state = LINE_SKIP;
+    return;
+  }
+  /* Neither is in base64: wherever they come, a line begins. */
+  if (byte == START_1 || byte == CONTINUE_1) {
+    smp->line_state = byte == START_1 ? LINE_START : LINE_CONTINUE;
     return;
   }
   switch (smp->line_state) {
-    case LINE_IDLE:
-      smp->line_state = byte == START_1 ? LINE_START : byte == CONTINUE_1 ? LINE_CONTINUE : LINE_SKIP;
-      return;
     case LINE_START:
     case LINE_CONTINUE: {
       const bool start = smp->line_state == LINE_START;

@@ -24,10 +24,13 @@ typedef volatile struct {
 #define NVIC_ISER ((volatile uint32_t *)0xE000E100u)
 #define NVIC_ICPR ((volatile uint32_t *)0xE000E280u)
 
+static uint32_t early; /* 0: none */
+
 void tml_port_open(void) {
   UART->baud_divider = TML_BOARD_CLOCK_HZ / UART_BAUD;
   UART->control = UART_CONTROL_TX | UART_CONTROL_RX | UART_CONTROL_RX_INTERRUPT;
-  (void)UART->data; /* what came before is noise; QEMU looks at its end of the line again only after such a read */
+  /* QEMU looks at its end of the line only after such a read. What it gives is kept: it may be a client's first byte. */
+  early = UART->data;
   TIMER->reload = UINT32_MAX;
   TIMER->value = UINT32_MAX;
   TIMER->control = 1;
@@ -36,6 +39,11 @@ void tml_port_open(void) {
 }
 
 bool tml_port_read_byte(uint8_t *byte) {
+  if (early != 0) {
+    *byte = (uint8_t)early;
+    early = 0;
+    return true;
+  }
   if ((UART->state & UART_STATE_RX_FULL) == 0) {
     return false;
   }
