@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tinyml_compiler.pipeline import COMPILER
+from tinyml_operator.settings import compiler_version
+
 REPO = Path(__file__).resolve().parents[2]
 HEAVY = {"numpy", "tensorflow", "tensorflow-cpu", "tflite", "tflite-micro", "keras", "scikit-learn"}
 
@@ -56,3 +59,7 @@ def test_lock_pins_versions_and_hashes_and_no_addresses(name: str) -> None:
     assert all("==" in pin for pin in pins)
     assert text.count("--hash=sha256:") >= len(pins)
     assert "://" not in text
+
+
+def test_operator_asks_for_the_compiler_that_is_installed_with_it() -> None:
+    assert compiler_version() == COMPILER

@@ -20,9 +20,9 @@ class SettingsError(Exception):
 def compiler_version() -> str:
     """Return the compiler that this distribution carries, as a build request names it."""
     try:
-        return f"tinyml-{metadata.version('tinymlaas')}"
+        return f"tinymlaas-{metadata.version('tinymlaas')}"
     except metadata.PackageNotFoundError:
-        return "tinyml-0.0.0"
+        return "tinymlaas-0.0.0"
 
 
 @dataclass(frozen=True)  # no slots: from_env reads the defaults off the class
@@ -41,8 +41,8 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     allowed_buckets: tuple[str, ...] = ()
-    compiler: str = "tinyml-0.0.0"
-    toolchain: str = "auto"
+    compiler: str = "tinymlaas-0.0.0"
+    toolchain: str = "ziglang-0.17.1"
     builder_image: str = "tinymlaas-builder:latest"
     builder_command: tuple[str, ...] = ("python3", "-m", "tinyml_compiler")
     builder_cpu: str = "2"
