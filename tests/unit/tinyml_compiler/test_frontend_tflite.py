@@ -271,6 +271,15 @@ def test_a_model_that_does_not_hold_together_is_refused_with_what_was_found(name
     assert expected in refusal(model, ModelInvalidError)
 
 
+def test_a_scale_without_a_zero_point_is_refused() -> None:
+    """Found by fuzzing: PAD takes its value from the zero point."""
+    data = bytearray(a_model().input("x", (1, 4), X).pad([(0, 0), (1, 1)]).build())
+    at = data.index((-3).to_bytes(8, "little", signed=True)) - 4
+    assert data[at : at + 4] == b"\1\0\0\0"  # one zero point
+    data[at] = 0
+    assert "has 1 scales and 0 zero points" in refusal(bytes(data), ModelInvalidError)
+
+
 def test_a_file_over_the_limit_is_refused_before_it_is_parsed() -> None:
     data = b"\0\0\0\0TFL3" + bytes(tflite_file.MAX_FILE_BYTES)
     assert f"the limit is {tflite_file.MAX_FILE_BYTES}" in refusal(data, ModelInvalidError)

@@ -30,10 +30,15 @@ def import_model(data: bytes, name: str) -> ir.Graph:
     """Return the model's graph, checked: `ir.problems` finds nothing in it."""
     model = tflite_file.read(data)
     _must_be_quantized(model)
-    tensors, problems = _tensors(model)
+    tensors, unread = _tensors(model)
+    problems = [text for texts in unread.values() for text in texts]
     ops: list[ir.Op] = []
     for operator in model.operators:
-        importer = tflite_ops.Importer(operator, model.tensors, tensors)
+        importer = tflite_ops.Importer(operator, tensors)
+        if importer.is_known and not unread.keys().isdisjoint(
+            (*operator.inputs, *operator.outputs)
+        ):
+            continue  # its tensors are reported already, and mean nothing to it
         op = importer.run()
         problems += [f"{operator.source}: {text}" for text in importer.problems]
         if op is not None:
@@ -50,13 +55,16 @@ def import_model(data: bytes, name: str) -> ir.Graph:
         inputs=model.inputs,
         outputs=model.outputs,
     )
-    wrong = ir.problems(graph)
+    _must_be_sound(ir.problems(graph))
+    return graph
+
+
+def _must_be_sound(wrong: list[str]) -> None:
     if wrong:
         more = f" … and {len(wrong) - _SHOWN_PROBLEMS} more" if len(wrong) > _SHOWN_PROBLEMS else ""
         raise ModelInvalidError(
             "the model does not hold together: " + "; ".join(wrong[:_SHOWN_PROBLEMS]) + more
         )
-    return graph
 
 
 def _must_be_quantized(model: FileModel) -> None:
@@ -79,18 +87,28 @@ def _must_be_quantized(model: FileModel) -> None:
         )
 
 
-def _tensors(model: FileModel) -> tuple[list[ir.Tensor], list[str]]:
-    """Return all tensors by index, and what is not supported of those in use."""
+def _tensors(model: FileModel) -> tuple[list[ir.Tensor], dict[int, list[str]]]:
+    """Return all tensors, and what is not supported of those in use, by index.
+
+    Raises ModelInvalidError for those of a supported kind that are not sound.
+    """
     used = {*model.inputs, *model.outputs}
     for operator in model.operators:
         used |= {*operator.inputs, *operator.outputs}
-    tensors, problems = [], []
+    tensors: list[ir.Tensor] = []
+    problems: dict[int, list[str]] = {}
+    wrong: list[str] = []
     for tensor in model.tensors:
         tensors.append(_tensor(tensor))
-        if tensor.index in used:
-            problems += [
-                f"tensor {tensor.index} {tensor.name!r} {text}" for text in _unread(tensor)
-            ]
+        if tensor.index not in used:
+            continue
+        unread = _unread(tensor)
+        if unread:
+            where = f"tensor {tensor.index} {tensor.name!r}"
+            problems[tensor.index] = [f"{where} {text}" for text in unread]
+        else:
+            wrong += ir.tensor_problems(tensor.index, tensors[-1])
+    _must_be_sound(wrong)
     return tensors, problems
 
 

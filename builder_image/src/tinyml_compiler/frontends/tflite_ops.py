@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tinyml_compiler import ir
 from tinyml_compiler.errors import ModelInvalidError
-from tinyml_compiler.frontends.tflite_file import FileOperator, FileTensor
+from tinyml_compiler.frontends.tflite_file import FileOperator
 
 _ACTIVATIONS = {
     0: ir.Activation.NONE,
@@ -24,13 +24,14 @@ _SAME, _VALID = 0, 1
 class Importer:
     """Makes one operation of one operator; lives as long as `run` takes."""
 
-    def __init__(
-        self, operator: FileOperator, file: Sequence[FileTensor], tensors: Sequence[ir.Tensor]
-    ) -> None:
+    def __init__(self, operator: FileOperator, tensors: Sequence[ir.Tensor]) -> None:
         self.operator = operator
         self.problems: list[str] = []
-        self._file = file
         self._tensors = tensors
+
+    @property
+    def is_known(self) -> bool:
+        return self.operator.name in _RULES
 
     def run(self) -> ir.Op | None:
         """Return the operation; None if there are problems, or the operator is unknown."""

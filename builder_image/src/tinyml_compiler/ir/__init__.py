@@ -1,6 +1,6 @@
 """The graph that all stages work on: frozen values, checked by `verify` between passes."""
 
-from tinyml_compiler.ir.check import GraphInvalidError, problems, verify
+from tinyml_compiler.ir.check import GraphInvalidError, problems, tensor_problems, verify
 from tinyml_compiler.ir.graph import (
     Activate,
     Activation,
@@ -61,5 +61,6 @@ __all__ = [
     "Window",
     "dump",
     "problems",
+    "tensor_problems",
     "verify",
 ]

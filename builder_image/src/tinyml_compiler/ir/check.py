@@ -57,7 +57,7 @@ def problems(graph: Graph) -> list[str]:
     found = list(_structure(graph))
     if not found:
         for index in sorted(_referenced(graph)):
-            found += _tensor(index, graph.tensors[index])
+            found += tensor_problems(index, graph.tensors[index])
     if not found:
         for op in graph.ops:
             found += [f"{op.source}: {text}" for text in _RULES[type(op.attributes)](graph, op)]
@@ -99,7 +99,8 @@ def _structure(graph: Graph) -> Iterator[str]:
             yield f"output tensor {output} is written by no operation"
 
 
-def _tensor(index: int, tensor: Tensor) -> Iterator[str]:
+def tensor_problems(index: int, tensor: Tensor) -> Iterator[str]:
+    """Yield what is wrong with one tensor alone: shape, size of its data, quantization."""
     where = f"tensor {index} {tensor.name!r}"
     if any(side < 1 for side in tensor.shape):
         yield f"{where} has shape {list(tensor.shape)}: sides must be 1 or more"
