@@ -226,6 +226,8 @@ async def test_a_pair_that_the_boot_stage_refuses_fails_and_is_tried_again(
     (failure,) = (await site.status())["failures"]
     assert failure["reason"] == "NotActivated"
     assert "runs no pair instead of code" in failure["message"]
+    await site.until(lambda: device.uploads_begun >= 6)  # each attempt sends both images afresh
+    assert await site.states() in ("F", "U")
     device.refuses_pairs = False
     await site.until_states("R")
 
