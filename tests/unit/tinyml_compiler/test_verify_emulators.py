@@ -7,10 +7,13 @@ loop. It adds 1 to its input byte, and hands on the first byte of the weights.
 from __future__ import annotations
 
 import struct
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tinyml_compiler.target import CPUS, Region
+from tinyml_compiler.verify import emulate_qemu, emulate_unicorn
 from tinyml_compiler.verify.emulate_qemu import MACHINES, Machine, QemuEmulator
 from tinyml_compiler.verify.emulate_unicorn import UnicornEmulator, thumb_instructions
 from tinyml_compiler.verify.program import (
@@ -127,6 +130,34 @@ def test_a_wild_read_is_an_error_with_its_place() -> None:
     program = a_program("CortexM4F", 0x08000000, 0x20000000, WILD)
     with pytest.raises(EmulationError, match=r"READ_UNMAPPED.* at 0x08000002"):
         UnicornEmulator().run(program, [b"\0"], INPUTS, OUTPUTS)
+
+
+ENDLESS = struct.pack("<H", 0xE7FE)  # branch to itself
+
+
+def test_a_program_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulate_unicorn, "RUN_TIMEOUT_US", 100_000)
+    program = a_program("CortexM4F", 0x08000000, 0x20000000, ENDLESS)
+    with pytest.raises(EmulationError, match=r"no end within .* stopped at 0x08000000"):
+        UnicornEmulator().run(program, [b"\0"], INPUTS, OUTPUTS)
+
+
+@pytest.mark.needs_qemu
+def test_a_program_that_does_not_end_is_stopped_in_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulate_qemu, "RUN_TIMEOUT_S", 0.5)
+    program = a_program("CortexM4F", 0x21000000, 0x20000000, ENDLESS)
+    with pytest.raises(EmulationError, match="no answer in time"):
+        QemuEmulator().run(program, [b"\0"], INPUTS, OUTPUTS)
+
+
+@pytest.mark.needs_qemu
+def test_qemu_works_in_a_folder_with_a_long_name_and_a_comma(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / ("long," * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    check(QemuEmulator(), a_program("CortexM4F", 0x21000000, 0x20000000), "qemu-")
 
 
 @pytest.mark.needs_qemu

@@ -7,6 +7,7 @@ made through the gdb stub, over Unix sockets. One instruction is one nanosecond 
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from tinyml_compiler.target import Feature, Region
 from tinyml_compiler.verify.gdb import GdbClient, GdbError, QmpClient
@@ -218,39 +220,50 @@ def _machine_for(program: Program) -> Machine | None:
 def _started(
     system: str, machine: Machine, program: Program
 ) -> Iterator[tuple[GdbClient, QmpClient]]:
-    # Socket paths are bounded (108 bytes): a folder of the system's own, whatever the work folder.
     with tempfile.TemporaryDirectory(prefix="tml-qemu-") as name:
         folder = Path(name)
         command = [
             *(system, "-machine", machine.name, *machine.options, "-S"),
             *("-display", "none", "-nodefaults", "-serial", "null", "-monitor", "none"),
             *("-icount", "shift=0,sleep=off"),
-            *("-chardev", f"socket,id=gdb,path={folder / 'gdb'},server=on,wait=off"),
-            *("-gdb", "chardev:gdb", "-qmp", f"unix:{folder / 'qmp'},server=on,wait=off"),
+            *("-chardev", "socket,id=gdb,path=gdb,server=on,wait=off", "-gdb", "chardev:gdb"),
+            *("-qmp", "unix:qmp,server=on,wait=off"),
         ]
         for index, segment in enumerate((*program.segments, program.painted_stack())):
-            command += _loader(folder / f"segment{index}.bin", segment)
-        log = folder / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output)
-            try:
-                qmp = QmpClient(folder / "qmp", process, timeout_s=RUN_TIMEOUT_S)
-                gdb = GdbClient(folder / "gdb", process, timeout_s=RUN_TIMEOUT_S)
-                with qmp, gdb:
+            command += _loader(folder, f"segment{index}", segment)
+        # Relative names and a path by descriptor: a socket's path has at most 107 bytes, and
+        # QEMU's options end at a comma, whatever the folder is called.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        near = Path(f"/proc/self/fd/{descriptor}")
+        try:
+            with (folder / "log").open("wb") as log, _running(command, folder, log) as process:
+                qmp = QmpClient(near / "qmp", process, timeout_s=RUN_TIMEOUT_S)
+                with qmp, GdbClient(near / "gdb", process, timeout_s=RUN_TIMEOUT_S) as gdb:
                     yield gdb, qmp
-            except (OSError, GdbError) as error:
-                said = log.read_text(errors="replace").strip()[-500:]
-                raise GdbError(f"{error}; it said: {said or 'nothing'}") from error
-            finally:
-                process.kill()
-                process.wait()
+        except (OSError, GdbError) as error:
+            said = (folder / "log").read_text(errors="replace").strip()[-500:]
+            raise GdbError(f"{error}; it said: {said or 'nothing'}") from error
+        finally:
+            os.close(descriptor)
 
 
-def _loader(path: Path, segment: Segment) -> list[str]:
+@contextmanager
+def _running(
+    command: Sequence[str], folder: Path, log: BinaryIO
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _loader(folder: Path, name: str, segment: Segment) -> list[str]:
     if not segment.data:
         return []
-    path.write_bytes(segment.data)
-    return ["-device", f"loader,file={path},addr=0x{segment.address:x},force-raw=on"]
+    (folder / name).write_bytes(segment.data)
+    return ["-device", f"loader,file={name},addr=0x{segment.address:x},force-raw=on"]
 
 
 @lru_cache

@@ -27,6 +27,8 @@ arm_const: Any = import_module("unicorn.arm_const")
 
 NAME = f"unicorn-{unicorn.__version__}"
 
+RUN_TIMEOUT_US = 300_000_000
+
 _PAGE_BYTES = 4096
 _THUMB = 1
 _CPACR_FPU = 0xF << 20
@@ -138,10 +140,14 @@ def _call(machine: Any, program: Program) -> None:
     machine.reg_write(arm_const.UC_ARM_REG_SP, program.stack.end)
     machine.reg_write(arm_const.UC_ARM_REG_LR, stop | _THUMB)
     try:
-        machine.emu_start(program.invoke | _THUMB, stop)
+        machine.emu_start(program.invoke | _THUMB, stop, timeout=RUN_TIMEOUT_US)
     except unicorn.UcError as error:
         at = machine.reg_read(arm_const.UC_ARM_REG_PC)
         raise EmulationError(f"{NAME}: {error} at 0x{at:08x}") from error
+    at = machine.reg_read(arm_const.UC_ARM_REG_PC)
+    if at != stop:
+        seconds = RUN_TIMEOUT_US // 1_000_000
+        raise EmulationError(f"{NAME}: no end within {seconds} s, stopped at 0x{at:08x}")
     status = machine.reg_read(arm_const.UC_ARM_REG_R0)
     if status:
         raise EmulationError(f"{NAME}: invoke returned status {status - (status >> 31 << 32)}")
