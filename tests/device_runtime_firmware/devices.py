@@ -72,8 +72,8 @@ static tml_status_t invoke(const uint8_t *weights, uint8_t *arena) {
   return TML_OK;
 }
 const tml_model_t tml_model = {
-    .abi_hash = {@ABI@}, .arena_bytes = 32u, .weights_bytes = 64u, .input_count = 2, .output_count = 1,
-    .inputs = inputs, .outputs = outputs, .invoke = invoke};
+    .abi_hash = {@ABI@}, .arena_bytes = 32u, .weights_bytes = 64u,
+    .input_count = 2, .output_count = 1, .inputs = inputs, .outputs = outputs, .invoke = invoke};
 """.replace("@ABI@", ", ".join(str(byte) for byte in ABI))
 
 
@@ -160,11 +160,11 @@ class Client:
         decoder = packet.decode()
         next(decoder)
         while True:
-            line = self.receive_line(timeout_s)
-            if line is None:
+            answer = self.receive_line(timeout_s)
+            if answer is None:
                 return None
             try:
-                decoder.send(line)
+                decoder.send(answer)
             except StopIteration as done:
                 return bytes(done.value)
 
@@ -229,7 +229,7 @@ class Client:
 def device(
     product: Product, flash: Path, link: Path, *, emulator: str = "auto"
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running device. Its flash file is made if it is not there; the process is killed at the end."""
+    """A running device, killed at the end. Its flash file is made if it is not there."""
     if not flash.exists():
         flash.write_bytes(product.flash)
     spec = product.boot.with_name("class.json")

@@ -134,7 +134,7 @@ def test_no_damaged_image_is_taken_for_whole(boot_harness: Path, tmp_path: Path)
 
     def found(image: bytes) -> str:
         path.write_bytes(image.ljust(SLOT, b"\xff"))
-        arguments = [boot_harness, "check", CLASS, path, "0", str(SLOT)]
+        arguments = [str(boot_harness), "check", CLASS, str(path), "0", str(SLOT)]
         result = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=10)
         return result.stdout.strip()
 

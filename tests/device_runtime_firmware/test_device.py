@@ -62,7 +62,7 @@ class Rig:
     def running(self) -> tuple[str, str | None]:
         slots = self.client.slots()
         weights = slots.get((1, 0))
-        return slots[0, 0]["hash"].hex(), weights and weights["hash"].hex()
+        return slots[0, 0]["hash"].hex(), weights["hash"].hex() if weights else None
 
 
 @pytest.fixture(params=BOARDS)
@@ -306,7 +306,8 @@ def test_smpmgr_works_unchanged(posix: Rig, tmp_path: Path) -> None:
     code.write_bytes(posix.product.code.data)
 
     def smpmgr(*arguments: str) -> str:
-        command = [Path(sys.executable).with_name("smpmgr"), "--port", posix.link, *arguments]
+        program = Path(sys.executable).with_name("smpmgr")
+        command = [str(program), "--port", str(posix.link), *arguments]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
