@@ -97,7 +97,7 @@ class LocalKubeApi:
         await self._controllers.stop()
         self.registry.store.end_watches()
         if self._runner is not None:
-            await self._runner.cleanup()
+            await _close(self._runner)
             self._runner = None
 
     async def __aenter__(self) -> Self:
@@ -111,3 +111,15 @@ class LocalKubeApi:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+async def _close(runner: web.AppRunner) -> None:
+    """Stop serving; do not wait for clients that keep their side of a connection open."""
+    server = runner.server
+    connections = list(server.connections) if server is not None else []
+    transports = [c.transport for c in connections if c.transport is not None]
+    await runner.cleanup()
+    for transport in transports:
+        transport.abort()
+    for _ in range(3):  # the loop's turns that it takes to close their sockets
+        await asyncio.sleep(0)

@@ -34,7 +34,6 @@ _MERGE: dict[tuple[str, str], str] = {
     ("V1Container", "ports"): "containerPort",
     ("V1Container", "volumeMounts"): "mountPath",
     ("V1ServiceAccount", "secrets"): "name",
-    ("V1ServiceAccount", "imagePullSecrets"): "name",
     ("V1PodStatus", "conditions"): "type",
     ("V1JobStatus", "conditions"): "type",
     ("V1NamespaceStatus", "conditions"): "type",

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import FieldError, Object, forbidden_field, invalid_value, required, unsupported
+from .errors import FieldError, Object, forbidden_field, invalid_value, required
 from .kinds import Kind
 
 _POD_DEFAULTS: Object = {
@@ -122,7 +122,7 @@ def _check_job(obj: Object, old: Object | None) -> Iterator[FieldError]:
             yield invalid_value(f"spec.{field}", spec[field], "must be greater than or equal to 0")
     policy = spec["template"]["spec"].get("restartPolicy")
     if policy not in ("OnFailure", "Never"):
-        yield unsupported("spec.template.spec.restartPolicy", policy, ("OnFailure", "Never"))
+        yield required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
     yield from _check_containers(spec["template"]["spec"], "spec.template.spec")
     if old is not None:
         for field in ("selector", "template", "completions"):

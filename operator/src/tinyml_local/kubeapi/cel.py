@@ -22,7 +22,7 @@ from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError
 from lark import Token, Tree
 
-from .errors import FieldError
+from .errors import FieldError, shown
 from .schema import (
     INT_OR_STRING,
     LIST_TYPE,
@@ -180,15 +180,17 @@ def _evaluate(
         if not isinstance(holds, celtypes.BoolType):
             yield FieldError(cause, where, f"Invalid value: rule is no boolean: {rule['rule']}")
         elif not holds:
-            yield FieldError(cause, where, _detail(cause, _message(rule, names)))
+            yield FieldError(cause, where, _detail(cause, value, _message(rule, names)))
 
 
-def _detail(cause: str, message: str) -> str:
+def _detail(cause: str, value: Any, message: str) -> str:
     kind = {
         "FieldValueForbidden": "Forbidden",
         "FieldValueRequired": "Required value",
         "FieldValueDuplicate": "Duplicate value",
     }.get(cause, "Invalid value")
+    if kind == "Invalid value" and not isinstance(value, (dict, list)):
+        return f"{kind}: {shown(value)}: {message}"
     return f"{kind}: {message}"
 
 

@@ -113,11 +113,12 @@ def _check(crd: Object, others: list[Kind]) -> Iterator[FieldError]:
     if sum(bool(v.get("storage")) for v in spec["versions"]) != 1:
         yield invalid_value("spec.versions", len(spec["versions"]), "exactly one must be stored")
     for i, version in enumerate(spec["versions"]):
-        yield from _check_version(version, f"spec.versions[{i}]")
+        # Kubernetes calls the schema that all versions share `spec.validation`.
+        where = "spec.validation" if len(spec["versions"]) == 1 else f"spec.versions[{i}].schema"
+        yield from _check_version(version, f"spec.versions[{i}]", f"{where}.openAPIV3Schema")
 
 
-def _check_version(version: dict[str, Any], path: str) -> Iterator[FieldError]:
-    where = f"{path}.schema.openAPIV3Schema"
+def _check_version(version: dict[str, Any], path: str, where: str) -> Iterator[FieldError]:
     schema = version.get("schema", {}).get("openAPIV3Schema")
     if schema is None:
         yield required(where, "schemas are required")

@@ -84,7 +84,7 @@ class OpenApi:
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
-        self._made: dict[tuple[str, str], tuple[list[int], bytes]] = {}
+        self._made: dict[tuple[str, str], tuple[list[Kind], bytes]] = {}
 
     def index(self) -> Object:
         """Return the answer to `/openapi/v3`."""
@@ -98,9 +98,9 @@ class OpenApi:
 
     def document(self, group_name: str, version: str) -> bytes | None:
         """Return the document of one group and version as JSON, or None."""
-        of = [id(k) for k in self._kinds if (k.group, k.version) == (group_name, version)]
+        of = [k for k in self._kinds if (k.group, k.version) == (group_name, version)]
         made = self._made.get((group_name, version))
-        if made is None or made[0] != of:
+        if made is None or [id(k) for k in made[0]] != [id(k) for k in of]:
             document = openapi(self._kinds, group_name, version)
             if document is None:
                 return None

@@ -138,5 +138,5 @@ def _is_qualified(key: str) -> bool:
 def _qualified_rule(part: str) -> str:
     return (
         f"{part} must consist of at most 63 alphanumeric characters, '-', '_' or '.', and must"
-        " start and end with an alphanumeric character, with an optional DNS subdomain prefix and '/'"
+        " start and end with an alphanumeric character, with an optional DNS subdomain prefix"
     )

@@ -176,8 +176,8 @@ class Registry:
         ):
             if wanted is not None and wanted != found:
                 why = (
-                    f"Precondition failed: {what} in precondition: {wanted},"
-                    f" {what} in object meta: {found}"
+                    f"the {what} in the precondition ({wanted}) does not match the {what} in record"
+                    f" ({found}). The object might have been deleted and then recreated"
                 )
                 raise errors.conflict(kind.group, kind.plural, name, why)
         if options.dry_run:

@@ -203,7 +203,8 @@ def _validate_string(schema: Schema, value: str, path: str) -> Iterator[FieldErr
     form = schema.get("format")
     check = _FORMATS.get(form) if form else None
     if check is not None and not check(value):
-        yield invalid_value(path, value, f"{path} in body must be of type {form}: {shown(value)}")
+        detail = f"Invalid value: {shown(value)}: {path} in body must be of type {form}"
+        yield FieldError("FieldValueTypeInvalid", path, f"{detail}: {shown(value)}")
 
 
 def _validate_number(schema: Schema, value: float, path: str) -> Iterator[FieldError]:
