@@ -66,12 +66,16 @@ def image_file(image: PackedImage) -> ImageFile:
 
 
 class Site:
-    """One gateway with fake devices. `pair` makes images, `want` writes the GatewayDeployment."""
+    """One gateway with fake devices. `pair` makes images, `want` writes the GatewayDeployment.
 
-    def __init__(self, folder: Path, *, cluster: Cluster | None = None) -> None:
+    `cluster` is a FakeCluster, or a real one; the agent's may be another.
+    """
+
+    def __init__(self, folder: Path, *, cluster: Any = None, namespace: str = NAMESPACE) -> None:
         self.folder = folder
-        self.cluster = FakeCluster()
-        self.agents_cluster = cluster or self.cluster
+        self.namespace = namespace
+        self.cluster: Any = cluster if cluster is not None else FakeCluster()
+        self.agents_cluster: Cluster = self.cluster
         self.files: dict[str, bytes] = {}
         self.devices: dict[str, FakeDevice] = {}
         self.addresses: dict[str, str] = {}
@@ -123,7 +127,7 @@ class Site:
                 {
                     "apiVersion": resource.api_version,
                     "kind": resource.kind,
-                    "metadata": {"name": NAME, "namespace": NAMESPACE},
+                    "metadata": {"name": NAME, "namespace": self.namespace},
                     "spec": body,
                 },
                 field_manager="test",
@@ -137,7 +141,7 @@ class Site:
         self._stop = asyncio.Event()
         agent = Agent(
             NAME,
-            NAMESPACE,
+            self.namespace,
             cluster=self.agents_cluster,
             store=self._store,
             cache=cache,
@@ -175,7 +179,7 @@ class Site:
         await self._stack.aclose()
 
     async def status(self) -> dict[str, Any]:
-        found = await self.cluster.get(Ref(GATEWAY_DEPLOYMENT, NAMESPACE, NAME))
+        found = await self.cluster.get(Ref(GATEWAY_DEPLOYMENT, self.namespace, NAME))
         status: dict[str, Any] = (found or {}).get("status") or {}
         return status
 
