@@ -1,7 +1,7 @@
 """A small world for the operator: FakeCluster, MemoryStorage, a clock, a Job runner, an agent.
 
 Everything happens at `World.settle`: keys are reconciled until nothing is due, in a fixed order,
-with no sleep. `Kill` raised from the cluster's hook stands for the operator's death.
+with no sleep. `KillError` raised from the cluster's hook stands for the operator's death.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MODEL = b"a model"
 MODEL_SHA = sha256_digest(MODEL).removeprefix("sha256:")
 
 
-class Kill(Exception):
+class KillError(Exception):
     """The operator dies here."""
 
 

@@ -212,7 +212,7 @@ def _pod(secret: str, settings: Settings) -> dict[str, Any]:
                     {"name": "TMPDIR", "value": WORK_DIR},
                 ],
                 "terminationMessagePath": TERMINATION_LOG,
-                "terminationMessagePolicy": "File",
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": limits},
                 "securityContext": {
                     "allowPrivilegeEscalation": False,

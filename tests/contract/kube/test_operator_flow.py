@@ -46,7 +46,7 @@ from tests.support.pod_node import PodNode
 
 from .conftest import _real as real_server
 
-PATIENCE_S = 25.0
+PATIENCE_S = 60.0
 BUCKET = "tinyml"
 FAKE_BUILDER = REPO / "tests" / "support" / "fake_builder.py"
 

@@ -14,6 +14,9 @@ from tinyml_api.group import ANNOTATION_ATTEMPT, ANNOTATION_SOURCES, ANNOTATION_
 from tinyml_operator.reconcile.plan import Meta, Object
 
 
+LAST_WORDS = 300  # characters of a log's end that a condition quotes
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """One pod of a Job. `exit_code` None: its container has not ended."""
@@ -37,13 +40,16 @@ class Pod:
         words += [waiting.get("reason"), waiting.get("message")]
         if ended and ended.get("reason") not in (None, "Completed", "Error"):
             words.append(ended["reason"])
+        said = _termination(ended.get("message")) if ended else None
+        if ended and said is None:  # the end of its log, by terminationMessagePolicy
+            words.append(" ".join((ended.get("message") or "").split())[-LAST_WORDS:])
         return cls(
             job=_job_of(obj),
             job_uid=_owner_uid(obj),
             created=parse_time(obj["metadata"]["creationTimestamp"]),
             started="running" in state or ended is not None,
             exit_code=ended.get("exitCode") if ended else None,
-            termination=_termination(ended.get("message")) if ended else None,
+            termination=said,
             trouble=": ".join(w for w in words if w),
         )
 
