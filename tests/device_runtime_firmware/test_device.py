@@ -254,8 +254,18 @@ def test_inputs_out_of_order_or_too_long_are_refused(posix: Rig) -> None:
     assert refused(WRITE, 2, {}) == 3  # no input yet
     assert refused(READ, 3, {"off": 0}) == 4  # no run yet
     posix.client.infer(INPUT)
-    assert refused(WRITE, 2, {}) == 3  # a run uses its input up
     assert refused(READ, 3, {"off": OUTPUT_BYTES + 1}) == 2
+
+
+def test_requests_whose_answers_were_lost_may_be_asked_again(posix: Rig) -> None:
+    posix.update((0, posix.product.code.data), (1, posix.product.weights(3).data))
+    ask = posix.client.request
+    for body in ({"off": 0, "data": INPUT[:8]}, {"off": 8, "data": INPUT[8:]}):
+        first, again = ask(WRITE, TINYML, 1, body), ask(WRITE, TINYML, 1, body)
+        assert first == again
+    assert ask(WRITE, TINYML, 2) == ask(WRITE, TINYML, 2)
+    assert ask(READ, TINYML, 3, {"off": 0})["data"] == expected_output(INPUT, 3)
+    assert ask(READ, TINYML, 4)["runs"] == 1
 
 
 def test_weights_of_another_structure_leave_the_device_without_a_model(posix: Rig) -> None:

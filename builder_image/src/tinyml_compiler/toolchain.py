@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -225,11 +226,24 @@ def _environment() -> Mapping[str, str]:
     dropped = {"C_INCLUDE_PATH", "CPATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH"}
     environment = {k: v for k, v in os.environ.items() if k not in dropped}
     environment |= {"LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
-    if "ZIG_GLOBAL_CACHE_DIR" not in environment:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(os.path.join("~", ".cache"))
-        environment["ZIG_GLOBAL_CACHE_DIR"] = os.path.join(cache, "tinyml", "zig")
+    environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(_cache_folder() / "tinyml" / "zig"))
     environment.setdefault("ZIG_LOCAL_CACHE_DIR", environment["ZIG_GLOBAL_CACHE_DIR"])
     return environment
+
+
+def _cache_folder() -> Path:
+    """Where this user's programs keep what they can make again.
+
+    The home of the user's account goes before HOME: a Job's HOME is its own work folder, and zig's
+    runtime libraries take 10 to 20 seconds a CPU to build.
+    """
+    if "XDG_CACHE_HOME" in os.environ:
+        return Path(os.environ["XDG_CACHE_HOME"])
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container's user that has no account
+        home = Path("/nonexistent")
+    return (home if os.access(home, os.W_OK) else Path(os.path.expanduser("~"))) / ".cache"
 
 
 def _first_lines(text: str) -> str:

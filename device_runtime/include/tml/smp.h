@@ -64,7 +64,8 @@ typedef struct {
 
   /* Group 64. */
   uint32_t input_offset; /* next byte expected */
-  bool output_valid;
+  bool output_valid;     /* of the last run: no input has been written since */
+  uint64_t last_ticks;
   uint32_t runs, errors;
 } tml_smp_t;
 

@@ -1,4 +1,7 @@
-/* Group 64: the model on this device. Inputs and outputs travel as the bytes of all tensors one after the other. */
+/* Group 64: the model on this device. Inputs and outputs travel as the bytes of all tensors one after the other.
+ *
+ * A request whose answer was lost may be asked again: input for a place that was written already is written again, and a run
+ * without new input answers as the last one did. */
 #include <string.h>
 
 #include "smp_internal.h"
@@ -44,7 +47,7 @@ smp_result_t tml_smp_model_input(tml_smp_t *smp, const smp_request_t *request, z
   if (!request->has_data) {
     return smp_general(MGMT_INVALID);
   }
-  if (!request->has_off || (request->off != 0 && request->off != smp->input_offset)) {
+  if (!request->has_off || request->off > smp->input_offset) {
     return smp_group(TINYML_BAD_OFFSET);
   }
   if (request->data.len > input_bytes(smp) - request->off) {
@@ -64,18 +67,25 @@ smp_result_t tml_smp_model_input(tml_smp_t *smp, const smp_request_t *request, z
   return smp_written(tml_smp_put_uint(answer, "off", smp->input_offset));
 }
 
+static smp_result_t put_ticks(const tml_smp_t *smp, zcbor_state_t *answer) {
+  return smp_written(tml_smp_put_uint(answer, "ticks", smp->last_ticks) && tml_smp_put_uint(answer, "hz", smp->config.ticks_hz));
+}
+
 smp_result_t tml_smp_model_run(tml_smp_t *smp, const smp_request_t *request, zcbor_state_t *answer) {
   (void)request;
   const tml_smp_config_t *config = &smp->config;
   if (config->weights == NULL) {
     return smp_group(TINYML_NO_MODEL);
   }
+  if (smp->output_valid) {
+    return put_ticks(smp, answer);
+  }
   if (smp->input_offset != input_bytes(smp)) {
     return smp_group(TINYML_BAD_LENGTH);
   }
   const uint64_t start = config->ticks();
   const tml_status_t status = config->model->invoke(config->weights, config->arena);
-  const uint64_t ticks = config->ticks() - start;
+  smp->last_ticks = config->ticks() - start;
   smp->input_offset = 0; /* a run may overwrite its inputs */
   smp->output_valid = status == TML_OK;
   smp->runs++;
@@ -83,7 +93,7 @@ smp_result_t tml_smp_model_run(tml_smp_t *smp, const smp_request_t *request, zcb
     smp->errors++;
     return smp_group(TINYML_INVOKE_FAILED);
   }
-  return smp_written(tml_smp_put_uint(answer, "ticks", ticks) && tml_smp_put_uint(answer, "hz", config->ticks_hz));
+  return put_ticks(smp, answer);
 }
 
 smp_result_t tml_smp_model_output(tml_smp_t *smp, const smp_request_t *request, zcbor_state_t *answer) {

@@ -1,4 +1,4 @@
-"""Emulated devices: what is refused, the line, the flash file (running: device_runtime_firmware)."""
+"""Emulated devices: what is refused, the line, the flash file. Running ones: other tests."""
 
 from __future__ import annotations
 
