@@ -142,7 +142,7 @@ class Environment:
             emulator=s.emulator,
             toolchain=TOOLCHAIN,
             report_interval_s=s.report_interval_s,
-            env=self.child_env(),
+            env=child_env(s.python),
         )
         self.edge.start()
         self._stack.push_async_callback(self.edge.stop)
@@ -157,18 +157,6 @@ class Environment:
         digest: str = found["spec"]["requestDigest"]
         return digest
 
-    def child_env(self) -> dict[str, str]:
-        """Environment of a child: this process's, without what would lead it to another cluster or
-        S3.
-        """
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TINYML_", "KUBE"))}
-        env["PYTHONUNBUFFERED"] = "1"
-        env["PATH"] = f"{Path(self.settings.python).parent}:{env.get('PATH', os.defpath)}"
-        for name in ("TINYML_DEVICE_RUNTIME",):
-            if name in os.environ:
-                env[name] = os.environ[name]
-        return env
-
     def _operator_env(self, port: int) -> dict[str, str]:
         return {
             "KUBECONFIG": str(self.kubeconfig),
@@ -182,7 +170,9 @@ class Environment:
         }
 
     def _supervise(self, name: str, *argv: str, **env: str) -> Supervised:
-        child = Supervised(name, argv, env=self.child_env() | env, log=self.logs / f"{name}.log")
+        child = Supervised(
+            name, argv, env=child_env(self.settings.python) | env, log=self.logs / f"{name}.log"
+        )
         child.start()
         self._stack.push_async_callback(child.stop)
         return child
@@ -223,6 +213,16 @@ def manifests_root() -> Path:
     """The folder `crds`: inside the installed package, or in the checkout."""
     packaged = Path(str(resources.files("tinyml_local"))) / "_crds"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "crds"
+
+
+def child_env(python: str) -> dict[str, str]:
+    """Environment of a child: this process's, without what leads to another cluster or S3."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TINYML_", "KUBE"))}
+    if "TINYML_DEVICE_RUNTIME" in os.environ:
+        env["TINYML_DEVICE_RUNTIME"] = os.environ["TINYML_DEVICE_RUNTIME"]
+    env["PYTHONUNBUFFERED"] = "1"
+    env["PATH"] = f"{Path(python).parent}:{env.get('PATH', os.defpath)}"
+    return env
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 SEED = 7
 TEST_SAMPLES = 360
 CALIBRATION_SAMPLES = 256
-EPOCHS = 24
+EPOCHS = 16
 
 
 def main(output: Path) -> None:
