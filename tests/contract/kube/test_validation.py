@@ -224,11 +224,13 @@ def _crd(plural: str) -> dict[str, Any]:
 def test_a_crd_is_established_and_goes_with_its_objects(kube: Kube, namespace: str) -> None:
     crd = _crd("gadgets")
     path = f"{CRDS}/{crd['metadata']['name']}"
+    kube.delete(path)  # left by a run that was cut short
+    eventually(lambda: kube.is_gone(path), "an old one goes")
     kube.create(CRDS, crd)
 
     def true_conditions() -> set[str]:
         status = kube.get(path).get("status", {})
-        return {c["type"] for c in status.get("conditions", ()) if c["status"] == "True"}
+        return {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
 
     eventually(lambda: {"Established", "NamesAccepted"} <= true_conditions(), "it is established")
     objects = f"/apis/contract.tinymlaas.dev/v1/namespaces/{namespace}/gadgets"
