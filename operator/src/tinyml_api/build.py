@@ -228,7 +228,9 @@ class BuildResult:
     class without a port."""
 
     request_digest: str
-    artifacts: Mapping[str, str]  # name → sha256 digest of the file (all but result.json)
+    # Name → sha256 digest of the file: all but result.json, and but reports that an earlier attempt
+    # of the same build left in the store (they hold times, so they are not these bytes).
+    artifacts: Mapping[str, str]
     code: Image | None
     weights: Image | None
     summary: Mapping[str, int]
