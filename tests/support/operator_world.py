@@ -6,10 +6,12 @@ with no sleep. `KillError` raised from the cluster's hook stands for the operato
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import yaml
@@ -47,6 +49,11 @@ class KillError(Exception):
 
 
 def device_class(name: str) -> Object:
+    return copy.deepcopy(_catalogue(name))
+
+
+@cache
+def _catalogue(name: str) -> Object:
     path = REPO / "crds" / "catalogue" / f"{name}.yaml"
     obj: Object = yaml.safe_load(path.read_text())
     return obj

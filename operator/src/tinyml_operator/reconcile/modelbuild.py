@@ -207,11 +207,12 @@ def _publish(o: Observed, now: datetime) -> Plan:
         f"flash {summary.flash_bytes} bytes, RAM {summary.ram_bytes} bytes, "
         f"{summary.mismatches} mismatches in {summary.vectors} vectors"
     )
+    job = max(o.jobs, key=lambda j: j.attempt, default=None)
+    known = _of_job(o.status, job, now) if job else o.status
+    ended = known.completion_time if first else o.status.completion_time
     status = replace(
-        o.status,
-        completion_time=rfc3339(now)
-        if first or not o.status.completion_time
-        else o.status.completion_time,
+        known,
+        completion_time=ended or rfc3339(now),
         code=_image(result.code),
         weights=_image(result.weights),
         report=o.report or None,
