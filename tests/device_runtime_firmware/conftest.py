@@ -15,12 +15,12 @@ from tests.device_runtime_firmware.devices import REPO, SPECS, Product, make_pro
 
 
 @pytest.fixture(scope="session")
-def product_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Product]:
+def product_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Product]:
     @functools.cache
-    def make(name: str) -> Product:
+    def make(name: str, toolchain: str = "auto") -> Product:
         target = Target.from_spec(name, SPECS[name])
         folder = tmp_path_factory.mktemp(name)
-        return make_product(name, select(target), target, folder)
+        return make_product(name, select(target, toolchain), target, folder)
 
     return make
 

@@ -34,11 +34,11 @@ from tests.device_runtime_firmware.devices import (
 )
 
 BOARDS = [
-    pytest.param(("posix", "auto"), id="posix"),
-    pytest.param(("mps2-an386", "qemu"), id="an386-qemu", marks=pytest.mark.needs_qemu),
-    pytest.param(("mps2-an385", "qemu"), id="an385-qemu", marks=pytest.mark.needs_qemu),
-    pytest.param(("mps2-an386", "unicorn"), id="an386-unicorn"),
-    pytest.param(("mps2-an385", "unicorn"), id="an385-unicorn"),
+    pytest.param(("posix", "auto", "auto"), id="posix"),
+    pytest.param(("mps2-an386", "auto", "qemu"), id="an386-qemu", marks=pytest.mark.needs_qemu),
+    pytest.param(("mps2-an385", "auto", "qemu"), id="an385-qemu", marks=pytest.mark.needs_qemu),
+    pytest.param(("mps2-an386", "ziglang", "unicorn"), id="an386-zig-unicorn"),
+    pytest.param(("mps2-an385", "auto", "unicorn"), id="an385-unicorn"),
 ]
 INPUT = bytes(range(200, 200 + INPUT_BYTES))
 
@@ -67,10 +67,10 @@ class Rig:
 
 @pytest.fixture(params=BOARDS)
 def rig(
-    request: pytest.FixtureRequest, product_of: Callable[[str], Product], tmp_path: Path
+    request: pytest.FixtureRequest, product_of: Callable[..., Product], tmp_path: Path
 ) -> Iterator[Rig]:
-    board, emulator = request.param
-    product = product_of(board)
+    board, toolchain, emulator = request.param
+    product = product_of(board, toolchain)
     flash, link = tmp_path / "flash.bin", tmp_path / "line"
     with (
         device(product, flash, link, emulator=emulator) as process,
@@ -80,7 +80,7 @@ def rig(
 
 
 @pytest.fixture
-def posix(product_of: Callable[[str], Product], tmp_path: Path) -> Iterator[Rig]:
+def posix(product_of: Callable[..., Product], tmp_path: Path) -> Iterator[Rig]:
     """For what is the same C on every board."""
     product = product_of("posix")
     flash, link = tmp_path / "flash.bin", tmp_path / "line"
@@ -310,10 +310,10 @@ def test_a_long_echo_fills_the_buffer_that_the_device_names(posix: Rig) -> None:
 
 
 def test_smpmgr_works_unchanged(posix: Rig, tmp_path: Path) -> None:
+    weights = posix.product.weights()
     image = tmp_path / "weights.img"
-    image.write_bytes(posix.product.weights().data)
-    code = tmp_path / "code.img"
-    code.write_bytes(posix.product.code.data)
+    image.write_bytes(weights.data)
+    posix.client.upload(0, posix.product.code.data)
 
     def smpmgr(*arguments: str) -> str:
         program = Path(sys.executable).with_name("smpmgr")
@@ -323,9 +323,8 @@ def test_smpmgr_works_unchanged(posix: Rig, tmp_path: Path) -> None:
         return result.stdout
 
     assert "r='hello'" in smpmgr("os", "echo", "hello")
-    smpmgr("image", "upload", str(code))
     assert "Upgrade complete" in smpmgr("upgrade", "--slot", "1", str(image))
-    assert posix.running()[0] == posix.product.code.image_hash
+    assert posix.running() == (posix.product.code.image_hash, weights.image_hash)
     listed = smpmgr("image", "state-read").replace("\n", "").replace(" ", "")
     assert posix.product.code.image_hash.upper() in listed
 

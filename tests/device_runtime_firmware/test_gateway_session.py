@@ -18,7 +18,7 @@ from tests.device_runtime_firmware.devices import (
 
 
 async def test_the_gateway_updates_a_device_and_asks_it(
-    product_of: Callable[[str], Product], tmp_path: Path
+    product_of: Callable[..., Product], tmp_path: Path
 ) -> None:
     product = product_of("posix")
     weights = product.weights(9)

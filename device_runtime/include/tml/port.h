@@ -28,6 +28,8 @@ void tml_port_open(void);
 bool tml_port_read_byte(uint8_t *byte); /* false: none has come */
 void tml_port_write(const uint8_t *bytes, uint32_t count);
 void tml_port_wait(void); /* until a byte may have come; uses no power or processor meanwhile */
+/* Before a reset: take no more from the line, so that what comes is the next program's (where the board can keep it). */
+void tml_port_stop_reading(void);
 _Noreturn void tml_port_reset(void); /* back to the boot stage, after all was sent */
 
 /* Payload of the weights image in the primary slot, in place, aligned to 16. */

@@ -19,6 +19,14 @@ static const uint8_t *usable_weights(const tml_flash_map_t *map, uint32_t arena_
   return tml_model_check(&tml_model, weights, image.payload_bytes) == TML_OK ? weights : NULL;
 }
 
+/* A client that has the answer to its reset may send at once: that is for the next program. */
+static void write_answer(const uint8_t *bytes, uint32_t count) {
+  if (smp.reset_requested) {
+    tml_port_stop_reading();
+  }
+  tml_port_write(bytes, count);
+}
+
 _Noreturn void tml_main(void) {
   const tml_flash_map_t *map = tml_port_flash_map();
   uint32_t arena_bytes;
@@ -29,7 +37,7 @@ _Noreturn void tml_main(void) {
       .model = &tml_model,
       .weights = usable_weights(map, arena_bytes),
       .arena = arena,
-      .write = tml_port_write,
+      .write = write_answer,
       .ticks = tml_port_ticks,
       .ticks_hz = tml_port_ticks_hz(),
       .stack_high_water = tml_port_stack_high_water,

@@ -67,6 +67,11 @@ void tml_port_wait(void) {
   }
 }
 
+void tml_port_stop_reading(void) {
+  UART->control = UART_CONTROL_TX;
+  (void)UART->data; /* QEMU: see tml_port_open; without it one more byte is taken from the line, and lost */
+}
+
 _Noreturn void tml_port_reset(void) {
   while ((UART->state & UART_STATE_TX_FULL) != 0) {
   }

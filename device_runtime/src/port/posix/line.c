@@ -99,6 +99,8 @@ void tml_port_wait(void) {
   (void)poll(&waiting, 1, -1);
 }
 
+void tml_port_stop_reading(void) {} /* the terminal keeps what nobody has read */
+
 _Noreturn void tml_port_reset(void) {
   flush();
   posix_exec(posix_device.boot);

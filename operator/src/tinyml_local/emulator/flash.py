@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinyml_local.emulator.boards import EmulatorError
 
-LOCK_TIMEOUT_S = 3.0  # a device that was killed a moment ago may still hold it
+LOCK_TIMEOUT_S = 2.0  # a device that was killed a moment ago may still hold it
 
 
 def open_flash(path: Path, flash_bytes: int, backing_bytes: int) -> int:
