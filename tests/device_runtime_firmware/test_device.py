@@ -131,6 +131,13 @@ def test_a_device_that_is_killed_goes_on_with_its_flash(rig: Rig) -> None:
         assert again.infer(INPUT) == expected_output(INPUT, 7)
 
 
+def test_a_request_right_after_a_reset_is_answered(rig: Rig) -> None:
+    """What a client sends while the device resets is the next program's, on emulated boards."""
+    for boots in range(2, 22):
+        rig.client.reset()
+        assert rig.client.request(READ, TINYML, 4)["boots"] == boots
+
+
 def _fresh(rig: Rig) -> Path:
     """The link of the new process: the old one's terminal is gone."""
     old = rig.link.readlink()
