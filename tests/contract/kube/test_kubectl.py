@@ -147,6 +147,22 @@ def test_create_replace_patch_label_and_annotate(kube: Kube, namespace: str) -> 
     assert "No resources found" in kube.kubectl(*n, "get", "wdg", "-l", "team=y")
 
 
+def test_create_makes_simple_objects_without_a_manifest(kube: Kube, namespace: str) -> None:
+    n = ("-n", namespace)
+    kube.kubectl(*n, "create", "configmap", "c", "--from-literal=k=v", "--from-literal=l=w")
+    kube.kubectl(*n, "create", "secret", "generic", "s", "--from-literal=k=v")
+    kube.kubectl(*n, "create", "serviceaccount", "agent")
+    found = kube.get(f"/api/v1/namespaces/{namespace}/configmaps/c")
+    assert found["data"] == {"k": "v", "l": "w"}
+    assert kube.get(f"/api/v1/namespaces/{namespace}/secrets/s")["data"] == {"k": "dg=="}
+    token = kube.kubectl(*n, "create", "token", "agent", "--duration=10m").strip()
+    assert kube.request("GET", "/api/v1/namespaces", token=token).code in (200, 403)
+    assert "yes" in kube.kubectl("auth", "can-i", "create", "pods", *n)
+    other = f"{namespace}-b"
+    assert "created" in kube.kubectl("create", "namespace", other)
+    kube.kubectl("delete", "namespace", other, "--wait=false")
+
+
 def test_patch_of_the_status(kube: Kube, namespace: str) -> None:
     kube.create(widgets(namespace), widget("a"))
     change = ("--subresource=status", "--type=merge", "-p", '{"status":{"seen":1}}')

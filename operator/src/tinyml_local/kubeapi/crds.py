@@ -17,7 +17,7 @@ from . import cel
 from .errors import FieldError, Object, forbidden_field, invalid_value, required
 from .jsonpath import JsonPathError, parse
 from .kinds import Column, Kind
-from .schema import INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, Schema, compiled, join
+from .schema import INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, Schema, compiled
 
 _AGE = Column("Age", "date", ".metadata.creationTimestamp")
 _JUNCTORS = ("allOf", "anyOf", "oneOf", "not")
@@ -170,7 +170,7 @@ def _check_structure(schema: Schema, path: str) -> Iterator[FieldError]:
     for key, sub in schema.get("properties", {}).items():
         if path.endswith("openAPIV3Schema") and key == "metadata":
             continue
-        yield from _check_structure(sub, f"{path}.{join('properties', key)}")
+        yield from _check_structure(sub, f"{path}.properties[{key}]")
     if schema.get("type") == "array" and not isinstance(schema.get("items"), dict):
         yield required(f"{path}.items", "must be specified")
     for word in ("items", "additionalProperties"):

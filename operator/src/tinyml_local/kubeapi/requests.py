@@ -15,13 +15,13 @@ from typing import Any
 
 import yaml
 
-from . import errors
+from . import errors, protobuf
 from .errors import Object
 from .kinds import REVIEWS, Kind, Kinds, Review
 from .registry import DeleteOptions, WriteOptions
 from .selectors import Predicate, field_selector, label_selector
 
-JSON_TYPES = ("application/json", "application/yaml")
+BODY_TYPES = ("application/json", "application/yaml", protobuf.MEDIA_TYPE)
 PATCH_TYPES = (
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -112,6 +112,8 @@ def parse_body(data: bytes, content_type: str, accepted: tuple[str, ...]) -> Any
         raise errors.unsupported_media_type(content_type, accepted)
     if not data.strip():
         return None
+    if content_type == protobuf.MEDIA_TYPE:
+        return protobuf.decode(data)
     try:
         if content_type.endswith("yaml") and data.lstrip()[:1] not in (b"{", b"["):
             return yaml.load(data, Loader=_Loader)

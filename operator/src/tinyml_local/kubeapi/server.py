@@ -19,7 +19,7 @@ from .identity import Tokens, User
 from .kinds import Kind, Review
 from .registry import Registry
 from .requests import (
-    JSON_TYPES,
+    BODY_TYPES,
     PATCH_TYPES,
     Form,
     Listing,
@@ -151,7 +151,7 @@ class Server:
         if isinstance(target.kind, Review):
             if request.method != "POST" or target.name:
                 raise errors.method_not_allowed()
-            body = await _body(request, JSON_TYPES)
+            body = await _body(request, BODY_TYPES)
             now = self._registry.clock()
             review = answer_review(target.kind, body, self._tokens, request[_USER], now)
             return _json(review, 201)
@@ -226,7 +226,7 @@ class Server:
     async def _create(self, request: web.Request, target: Target, kind: Kind) -> web.StreamResponse:
         if kind.namespaced and not target.namespace:
             raise errors.method_not_allowed()
-        body = await _body(request, JSON_TYPES)
+        body = await _body(request, BODY_TYPES)
         options = write_options(request.query, request.headers.get("User-Agent", ""))
         obj = self._registry.create(kind, target.namespace, body, options)
         return self._object(request, kind, obj, 201, options.warnings)
@@ -234,7 +234,7 @@ class Server:
     async def _replace(
         self, request: web.Request, target: Target, kind: Kind
     ) -> web.StreamResponse:
-        body = await _body(request, JSON_TYPES)
+        body = await _body(request, BODY_TYPES)
         options = write_options(request.query, request.headers.get("User-Agent", ""))
         obj = self._registry.replace(kind, target.namespace, target.name, body, options, target.sub)
         return self._object(request, kind, obj, 200, options.warnings)
@@ -266,7 +266,7 @@ class Server:
         return self._object(request, kind, obj, 200, options.warnings)
 
     async def _delete(self, request: web.Request, target: Target, kind: Kind) -> web.StreamResponse:
-        options = delete_options(request.query, await _body(request, JSON_TYPES))
+        options = delete_options(request.query, await _body(request, BODY_TYPES))
         obj = self._registry.delete(kind, target.namespace, target.name, options)
         still_there = self._registry.store.get(kind.key, (target.namespace, target.name))
         if still_there is not None or kind.plural == "pods":
@@ -285,7 +285,7 @@ class Server:
     ) -> web.StreamResponse:
         if kind.namespaced and not target.namespace:
             raise errors.method_not_allowed()
-        options = delete_options(request.query, await _body(request, JSON_TYPES))
+        options = delete_options(request.query, await _body(request, BODY_TYPES))
         wanted = listing(request.query, kind)
         found = self._registry.store.items(kind.key, target.namespace or None)
         gone = [o for o in found if wanted.matches(o)]
@@ -325,7 +325,7 @@ class Server:
         kind = self._registry.kinds.find("", "v1", "serviceaccounts")
         assert kind is not None
         account = self._registry.get(kind, target.namespace, target.name)
-        body = await _body(request, JSON_TYPES)
+        body = await _body(request, BODY_TYPES)
         return _json(issue_token(account, body, self._tokens, self._registry.clock()), 201)
 
     async def _log(self, request: web.Request, target: Target) -> web.StreamResponse:
