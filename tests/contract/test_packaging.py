@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-
 from tinyml_compiler.pipeline import COMPILER
 from tinyml_operator.settings import compiler_version
 
@@ -17,7 +16,7 @@ HEAVY = {"numpy", "tensorflow", "tensorflow-cpu", "tflite", "tflite-micro", "ker
 
 
 def closure(extra: str) -> set[str]:
-    """Return the names of all distributions that `tinymlaas[extra]` installs, from what is installed here."""
+    """Return the names of all distributions that `tinymlaas[extra]` installs."""
     seen: set[tuple[str, frozenset[str]]] = set()
     todo = [Requirement(f"tinymlaas[{extra}]")]
     while todo:

@@ -1,1 +1,1 @@
-"""The compiler: an int8 model for one device class in, C, weights, images and a report out. Knows no Kubernetes."""
+"""The compiler: an int8 model for one device class in; C, weights, images and a report out."""

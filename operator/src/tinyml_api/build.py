@@ -286,7 +286,7 @@ class Termination:
         if not isinstance(raw, dict):
             raise ValueError("termination message is not a JSON object")
         return cls(
-            outcome=Outcome(raw.get("outcome")),
+            outcome=Outcome(str(raw.get("outcome"))),
             reason=str(raw.get("reason", "")),
             message=str(raw.get("message", "")),
         )
