@@ -1,1 +1,3 @@
-"""`tinyml up`: a local Kubernetes API, S3, operator, gateway and emulated devices in one process tree."""
+"""`tinyml up`: a local Kubernetes API, S3, operator, gateway and emulated devices in one process
+tree.
+"""

@@ -161,13 +161,20 @@ def _walk(
 def _evaluate(
     schema: Schema, rules: list[dict[str, Any]], value: Any, old: Any, path: str, *, root: bool
 ) -> Iterator[FieldError]:
+    # What did not change was found valid before: Kubernetes looks again only at transitions.
+    unchanged = old is not None and value == old
+    due = [
+        (rule, expression)
+        for rule in rules
+        for expression in [compile_expression(rule["rule"])]
+        if (old is not None if expression.transition else not unchanged)
+    ]
+    if not due:
+        return
     names = {"self": to_cel(schema, _root_view(value) if root else value)}
     if old is not None:
         names["oldSelf"] = to_cel(schema, _root_view(old) if root else old)
-    for rule in rules:
-        expression = compile_expression(rule["rule"])
-        if expression.transition and old is None:
-            continue
+    for rule, expression in due:
         where = path + rule.get("fieldPath", "") if path else rule.get("fieldPath", "")[1:]
         reason = rule.get("reason", "")
         cause = reason if reason in _CAUSES else "FieldValueInvalid"

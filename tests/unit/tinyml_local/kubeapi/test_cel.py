@@ -83,6 +83,11 @@ def test_a_rule_about_the_past_needs_a_past() -> None:
     assert len(_broken("self.n >= oldSelf.n", {"n": 1}, {"n": 2})) == 1
 
 
+def test_what_did_not_change_is_not_checked_anew() -> None:
+    assert _broken("self.n > 3", {"n": 1}, {"n": 1}) == []
+    assert len(_broken("self.n > 3", {"n": 2}, {"n": 1})) == 1
+
+
 def test_an_evaluation_that_fails_counts_as_broken() -> None:
     found = _broken("self.n > 1", {})
     assert len(found) == 1
