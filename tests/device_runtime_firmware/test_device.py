@@ -316,24 +316,24 @@ def test_a_long_echo_fills_the_buffer_that_the_device_names(posix: Rig) -> None:
     assert posix.client.request(WRITE, OS, 0, {"d": text}) == {"r": text}
 
 
-def test_smpmgr_works_unchanged(posix: Rig, tmp_path: Path) -> None:
-    weights = posix.product.weights()
+def test_smpmgr_works_unchanged(rig: Rig, tmp_path: Path) -> None:
+    weights = rig.product.weights()
     image = tmp_path / "weights.img"
     image.write_bytes(weights.data)
-    posix.client.upload(0, posix.product.code.data)
+    rig.client.upload(0, rig.product.code.data)
 
     def smpmgr(*arguments: str) -> str:
         program = Path(sys.executable).with_name("smpmgr")
-        command = [str(program), "--port", str(posix.link), *arguments]
+        command = [str(program), "--port", str(rig.link), *arguments]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
     assert "r='hello'" in smpmgr("os", "echo", "hello")
     assert "Upgrade complete" in smpmgr("upgrade", "--slot", "1", str(image))
-    assert posix.running() == (posix.product.code.image_hash, weights.image_hash)
+    assert rig.running() == (rig.product.code.image_hash, weights.image_hash)
     listed = smpmgr("image", "state-read").replace("\n", "").replace(" ", "")
-    assert posix.product.code.image_hash.upper() in listed
+    assert rig.product.code.image_hash.upper() in listed
 
 
 def test_a_second_device_on_the_same_flash_is_refused(rig: Rig, tmp_path: Path) -> None:
