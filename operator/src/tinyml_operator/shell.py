@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 from tinyml_api import edgegateway, modelbuild, tinymodel
 from tinyml_api.build import canonical_json
-from tinyml_api.conditions import ConditionType, Reason, rfc3339
+from tinyml_api.conditions import REASONS, ConditionType, Reason, rfc3339
 from tinyml_kube.cluster import Cluster, Object, Ref
 from tinyml_kube.errors import AlreadyExistsError, NotFoundError
 from tinyml_kube.resources import (
@@ -176,18 +176,19 @@ class Shell:
         """Record an event; the same event on the same generation only counts up."""
         now = self._now()
         metadata = obj["metadata"]
-        same = [metadata["uid"], metadata.get("generation", 0), emit.reason, emit.message]
+        message = emit.message or REASONS[emit.reason]
+        same = [metadata["uid"], metadata.get("generation", 0), emit.reason, message]
         name = f"{metadata['name']}.{hashlib.sha256(canonical_json(same)).hexdigest()[:16]}"
         kind = "Warning" if emit.warning else "Normal"
         event = manifests.event(
-            obj, name, reason=emit.reason, message=emit.message, kind=kind, now=now
+            obj, name, reason=emit.reason, message=message, kind=kind, now=now
         )
         log.info(
             "event kind=%s name=%s reason=%s message=%s",
             obj["kind"],
             metadata["name"],
             emit.reason.value,
-            emit.message,
+            message,
         )
         try:
             await self._cluster.create(event)

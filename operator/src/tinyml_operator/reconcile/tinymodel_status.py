@@ -338,7 +338,7 @@ def _events(before: TinyModelStatus, findings: Iterable[Finding]) -> tuple[Emit,
     out = []
     for f in findings:
         old = find(before.conditions, f.type)
-        if f.status not in _TOLD.get(f.type, ()):
+        if f.status not in _TOLD.get(f.type, ()) or f.reason is Reason.BUILD_ONLY:
             continue
         if old is None or (old.status, old.reason) != (f.status, f.reason):
             warning = f.status == NO and f.reason is not Reason.ROLLING_OUT
