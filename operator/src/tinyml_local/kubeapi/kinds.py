@@ -224,6 +224,7 @@ class Review:
 
 REVIEWS: tuple[Review, ...] = (
     Review("authentication.k8s.io", "TokenReview", "tokenreviews"),
+    Review("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews"),
     Review("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
     Review("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
     Review("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews"),

@@ -198,6 +198,7 @@ _KINDS: dict[str, Fields] = {
         5: ("immutable", _flag),
     },
     "TokenRequest": {**_HEAD, 2: ("spec", _message(_TOKEN_SPEC))},
+    "SelfSubjectReview": _HEAD,
     "SelfSubjectAccessReview": {**_HEAD, 2: ("spec", _message(_ACCESS_SPEC))},
     "SelfSubjectRulesReview": {**_HEAD, 2: ("spec", _message(_RULES_SPEC))},
 }

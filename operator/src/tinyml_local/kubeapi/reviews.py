@@ -25,6 +25,8 @@ def answer_review(review: Review, body: Any, tokens: Tokens, user: User, now: da
     spec = body.get("spec", {})
     if review.kind == "TokenReview":
         status = _token_status(spec, tokens, now)
+    elif review.kind == "SelfSubjectReview":
+        status = {"userInfo": user.to_dict()}
     elif review.kind == "SelfSubjectRulesReview":
         everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
         paths = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]

@@ -128,3 +128,40 @@ async def test_secrets_of_the_api_are_its_owners_alone(api: LocalKubeApi, tmp_pa
     assert (tmp_path / "pki" / "server.key").stat().st_mode & 0o077 == 0
     config = yaml.safe_load(api.kubeconfig.read_text())
     assert config["clusters"][0]["cluster"]["server"] == api.url
+
+
+async def test_the_output_of_a_pod_can_be_read_and_followed(tmp_path: Path) -> None:
+    async with LocalKubeApi(tmp_path) as api:
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(api.ca_file)))
+        headers = {"Authorization": f"Bearer {api.token}"}
+        async with aiohttp.ClientSession(api.url, connector=connector, headers=headers) as http:
+            go = tmp_path / "go"
+            script = f"echo one; echo two; until test -e {go}; do sleep 0.05; done; echo three"
+            main = {"name": "main", "image": "none", "command": ["sh", "-c", script]}
+            spec = {"restartPolicy": "Never", "containers": [main]}
+            body = named("j", spec={"template": {"spec": spec}})
+            api.registry.create(kind(api.registry, "jobs"), "default", body, OPTIONS)
+            log = await _log_path(api, http)
+            async with http.get(log, params={"tailLines": "1"}) as response:
+                assert await response.text() == "two\n"
+            async with http.get(log, params={"container": "other"}) as response:
+                assert response.status == 400
+                assert "container other is not valid" in (await response.json())["message"]
+            async with http.get(log, params={"follow": "true"}) as response:
+                assert await response.content.readline() == b"one\n"
+                go.touch()
+                assert await response.text() == "two\nthree\n"
+
+
+async def _log_path(api: LocalKubeApi, http: aiohttp.ClientSession) -> str:
+    """Return the path of the one pod's log, once it has said two lines."""
+    async with asyncio.timeout(20):
+        while True:
+            for pod in api.registry.store.items(("", "pods"), "default"):
+                path = f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}/log"
+                async with http.get(path) as response:
+                    text = await response.text()
+                if response.status == 200 and "two" in text:
+                    return path
+                assert response.status in (200, 400), text
+            await asyncio.sleep(0.05)
