@@ -52,7 +52,7 @@ class KubernetesCluster:
     """
 
     def __init__(self, kubeconfig: Path | str | None = None, *, context: str | None = None) -> None:
-        """Use `kubeconfig`, else $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config."""
+        """Use `kubeconfig`, else $KUBECONFIG, else the pod's account, else ~/.kube/config."""
         self._kubeconfig = str(kubeconfig) if kubeconfig is not None else None
         self._context = context
         self._made: ApiClient | None = None

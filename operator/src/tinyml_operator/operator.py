@@ -41,7 +41,9 @@ async def run(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
         await server.start()
         stack.push_async_callback(server.stop)
         queue.ring(Key(SWEEP_KIND, "", ""))
+        stopping = stop or asyncio.Event()
         workers = asyncio.create_task(queue.run(settings.workers))
+        workers.add_done_callback(lambda _: stopping.set())  # never alive without workers
         stack.push_async_callback(_end, workers)
         kopf_settings = kopf.OperatorSettings()
         handlers.configure(kopf_settings)
@@ -52,7 +54,7 @@ async def run(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
             memo=kopf.Memo(bell=Bell(queue.ring, shell.sweep_fully)),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
-            stop_flag=stop,
+            stop_flag=stopping,
         )
 
 

@@ -13,7 +13,6 @@ from tinyml_api.group import ANNOTATION_ATTEMPT, ANNOTATION_SOURCES, ANNOTATION_
 
 from tinyml_operator.reconcile.plan import Meta, Object
 
-
 LAST_WORDS = 300  # characters of a log's end that a condition quotes
 
 
