@@ -97,12 +97,12 @@ def _real(_: Path) -> Iterator[Path]:
     home = Path(os.environ.get("KUBE_HOME", Path.home() / ".cache" / "tinyml-kube"))
     kubeconfig = home / "admin.kubeconfig"
     running = kubeconfig.exists() and _answers(kubeconfig)
-    if not running:
-        started = subprocess.run(
-            [KUBE_TOOLS / "up.sh"], capture_output=True, text=True, timeout=180
-        )
-        assert started.returncode == 0, started.stdout + started.stderr
     try:
+        if not running:
+            started = subprocess.run(
+                [KUBE_TOOLS / "up.sh"], capture_output=True, text=True, timeout=180
+            )
+            assert started.returncode == 0, started.stdout + started.stderr
         yield kubeconfig
     finally:
         if not running:
