@@ -15,6 +15,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +39,7 @@ async def run(argv: Sequence[str], *, env: Mapping[str, str], log: Path, timeout
     """Run a command to its end, its output appended to `log`. Raises ProcessFailedError."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+        process = await _spawn(argv, env, out)
         try:
             code = await asyncio.wait_for(process.wait(), timeout_s)
         except TimeoutError:
@@ -101,15 +94,7 @@ class Supervised:
             loop = asyncio.get_running_loop()
             started = loop.time()
             with self._log.open("ab") as out:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._argv,
-                    env=self._env,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent,
-                )
+                self._process = await _spawn(self._argv, self._env, out)
             try:
                 code = await self._process.wait()
             finally:
@@ -126,6 +111,21 @@ class Supervised:
             )
             await asyncio.sleep(delay)
             delay = min(delay * 2, RESTART_LIMIT_S)
+
+
+async def _spawn(
+    argv: Sequence[str], env: Mapping[str, str], out: IO[bytes]
+) -> asyncio.subprocess.Process:
+    """Start a child in a session of its own, which ends when this process does."""
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
