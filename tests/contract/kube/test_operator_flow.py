@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +127,9 @@ class Site:
             if found:
                 return found
             await asyncio.sleep(0.2)
-        raise AssertionError(f"never: {what}\n{(self.folder / 'operator.log').read_text()[-4000:]}")
+        log = self.folder / "operator.log"
+        told = log.read_text()[-4000:] if log.exists() else "(the operator has not started)"
+        raise AssertionError(f"never: {what}\n{told}")
 
     async def play_agent(self) -> None:
         """Report every device of every deployment of the namespace as running."""
@@ -145,6 +147,12 @@ class Site:
             await asyncio.sleep(0.3)
 
 
+@pytest.fixture(scope="session")
+def real_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with real_server(tmp_path_factory.mktemp("real")) as found:
+        yield found
+
+
 @pytest_asyncio.fixture(params=["local", pytest.param("real", marks=pytest.mark.needs_kubernetes)])
 async def kubeconfig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Path]:
     """A server that has a controller for Jobs, and maybe a node."""
@@ -156,8 +164,7 @@ async def kubeconfig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         finally:
             await api.stop()
     else:
-        with real_server(tmp_path) as found:
-            yield found
+        yield request.getfixturevalue("real_kubeconfig")
 
 
 @pytest_asyncio.fixture
