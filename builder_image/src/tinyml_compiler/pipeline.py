@@ -114,6 +114,12 @@ def _lower(state: State) -> State:
     calls: list[Call] = []
     problems: list[str] = []
     for op in ops:
+        if state.graph.x_of(op).data is not None and not isinstance(op.attributes, ir.Add):
+            problems.append(
+                f"{op.source}: works on a constant, {state.graph.x_of(op).name!r}; "
+                "supported is what the model's inputs lead to"
+            )
+            continue
         try:
             calls.append(LOWERINGS[type(op.attributes)](state.graph, op))
         except UnsupportedOperatorError as error:

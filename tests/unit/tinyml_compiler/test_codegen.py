@@ -20,7 +20,7 @@ from tinyml_compiler.target import Target
 from tests.support import graph_models
 from tests.support.graph_models import GRAPHS, X, Y, bias, weights
 from tests.support.host_model import SPEC, TARGET, HostModel, assert_equals_oracle
-from tests.support.tflite_builder import Quant, a_model
+from tests.support.tflite_builder import ModelBuilder, Quant, a_model
 
 
 def compiled(model: bytes, name: str = "m") -> CompiledModel:
@@ -182,3 +182,43 @@ def test_stages_are_timed_and_dumped_in_order() -> None:
 def test_broadcast_strides_repeat_sides_of_one() -> None:
     assert broadcast_strides((3, 1, 5), (2, 3, 4, 5)) == (0, 5, 0, 1)
     assert broadcast_strides((5,), (1, 3, 4, 5)) == (0, 0, 0, 1)
+
+
+def with_constant() -> ModelBuilder:
+    """An input that is read, and an int8 constant c of shape [1, 4, 4, 2]."""
+    start = a_model().input("x", (1, 4, 4, 2), X).constant("c", weights((1, 4, 4, 2)), X)
+    return start.relu(X, source="x", name="y").output("y")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            with_constant().conv2d(
+                weights((2, 1, 1, 2)), None, Y, filter_scale=0.01, source="c", name="z"
+            ),
+            "op 1 CONV_2D: works on a constant, 'c'",
+        ),
+        (with_constant().relu(Y, source="c", name="z"), "op 1 RELU: works on a constant, 'c'"),
+        (with_constant().mean((1, 2), Y, source="c", name="z"), "op 1 MEAN: works on a constant"),
+        (with_constant().softmax(source="c", name="z"), "op 1 SOFTMAX: works on a constant"),
+        (with_constant().dequantize(source="c", name="z"), "op 1 DEQUANTIZE: works on a constant"),
+        (with_constant().reshape((32,), source="c", name="z"), "output 4 'z' is a constant"),
+        (
+            with_constant()
+            .reshape((1, 4, 4, 2), source="c", name="same")
+            .add("c", "same", Y, name="z"),
+            "op 2 ADD: adds two constants",
+        ),
+    ],
+)
+def test_what_is_computed_of_constants_alone_is_refused_by_name(
+    model: ModelBuilder, message: str
+) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=re.escape(message)):
+        compiled(model.output("z").build())
+
+
+def test_what_nobody_reads_of_a_constant_is_no_problem() -> None:
+    model = with_constant().relu(Y, source="c", name="z").build()
+    assert [layer.name for layer in compiled(model).layers] == ["y"]

@@ -30,8 +30,17 @@ def run(graph: ir.Graph) -> ir.Graph:
             leftover.append(f"{op.source}: works on data, supported is shape arithmetic")
         elif isinstance(op.attributes, ir.Reshape):
             ops.append(_reshape(graph, op, leftover))
+        elif isinstance(op.attributes, ir.Add) and all(
+            index is not None and graph.tensors[index].data is not None for index in op.inputs
+        ):
+            leftover.append(f"{op.source}: adds two constants, supported is at most one")
         else:
             ops.append(op)
+    leftover += [
+        f"output {index} {graph.tensors[index].name!r} is a constant"
+        for index in graph.outputs
+        if graph.tensors[index].data is not None
+    ]
     if leftover:
         raise UnsupportedOperatorError(leftover)
     return graph.with_ops(tuple(ops))
