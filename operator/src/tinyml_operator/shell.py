@@ -180,9 +180,7 @@ class Shell:
         same = [metadata["uid"], metadata.get("generation", 0), emit.reason, message]
         name = f"{metadata['name']}.{hashlib.sha256(canonical_json(same)).hexdigest()[:16]}"
         kind = "Warning" if emit.warning else "Normal"
-        event = manifests.event(
-            obj, name, reason=emit.reason, message=message, kind=kind, now=now
-        )
+        event = manifests.event(obj, name, reason=emit.reason, message=message, kind=kind, now=now)
         log.info(
             "event kind=%s name=%s reason=%s message=%s",
             obj["kind"],
