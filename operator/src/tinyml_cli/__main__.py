@@ -14,10 +14,10 @@ from tinyml_cli.commands.up import up
 app = typer.Typer(
     name="tinyml",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Machine learning on fleets of microcontrollers, run with Kubernetes.",
-    epilog="Start with [bold]tinyml demo[/bold]: the whole way once, in under three minutes.",
+    epilog="Start with **tinyml demo**: the whole way once, in under three minutes.",
 )
 app.command(name="up")(up)
 app.command(name="demo")(demo)

@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -82,8 +82,13 @@ class Environment:
     async def __aenter__(self) -> Self:
         try:
             await self._start()
-        except BaseException:
+        except BaseException as error:
             await self._stack.aclose()
+            if isinstance(error, OSError):
+                raise CannotStartError(
+                    f"{error.filename or self.settings.state_dir}: {error.strerror or error}; "
+                    "the state folder must be one that can be written and has 100 MB free"
+                ) from error
             raise
         return self
 
@@ -101,6 +106,7 @@ class Environment:
 
     async def _start(self) -> None:
         s = self.settings
+        _check_ports(s)
         _claim(s.state_dir, self._stack)
         for child in (self.logs, self.devices_dir):
             shutil.rmtree(child, ignore_errors=True)
@@ -229,6 +235,29 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+def _check_ports(settings: Settings) -> None:
+    """Raises CannotStartError for a port that somebody has, or that is wanted twice."""
+    wanted = {
+        "--api-port": settings.api_port,
+        "--s3-port": settings.s3_port,
+        "--operator-port": settings.operator_port,
+    }
+    with ExitStack() as held:
+        for option, port in wanted.items():
+            if not port:
+                continue
+            probe = held.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                probe.listen()
+            except OSError as error:
+                raise CannotStartError(
+                    f"port {port} of 127.0.0.1 cannot be had: {error.strerror}; stop what uses it "
+                    f"(another `tinyml up`?), or give another {option}, 0 for any free one"
+                ) from error
 
 
 async def _listening(port: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tinyml_api.build import BuildRequest, Input, ModelFormat, QuantizationMode, sha256_digest
 
@@ -47,8 +48,8 @@ def compile_model(
 ) -> None:
     """Compile a model for a kind of microcontroller and check it bit for bit.
 
-    Leaves firmware, images, the model as a C library and a report in the output folder: the same
-    bytes that a build in the cluster makes.
+    Leaves firmware, images, the model as a C library and a report in the output folder, by the
+    pipeline of a build in the cluster: with the same toolchain they are the same bytes.
     """
     from tinyml_compiler.errors import CompilerError
 
@@ -66,7 +67,12 @@ def compile_model(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
     console.print(_figures(report))
-    console.print(f"artifacts in {output}; open {output / 'report.html'}", highlight=False)
+    console.print(
+        f"artifacts in {output}; open {output / 'report.html'}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 class _UnusableError(Exception):
@@ -74,13 +80,9 @@ class _UnusableError(Exception):
 
 
 def _fail(console: Console, message: str) -> None:
-    console.print(f"[red]error:[/red] {_plain(message)}", highlight=False, soft_wrap=True)
+    # Names in a model are a stranger's: no markup of theirs.
+    console.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
-
-
-def _plain(text: str) -> str:
-    """Names in a model are a stranger's: no markup of theirs."""
-    return text.replace("[", r"\[")
 
 
 def _request(
@@ -194,5 +196,5 @@ def _figures(report: dict[str, Any]) -> Table:
         + ", ".join(f"{stage['name']} {stage['seconds']:.1f}" for stage in slowest),
     }
     for name, value in rows.items():
-        table.add_row(name, _plain(value))
+        table.add_row(name, escape(value))
     return table

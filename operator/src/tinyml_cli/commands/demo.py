@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from tinyml_local.demo.run import DemoFailedError, run_demo
-from tinyml_local.environment import CannotStartError
+from rich.markup import escape
 
 from tinyml_cli.commands.up import Emulator
 
@@ -30,19 +29,25 @@ def demo(
     DeviceClass, an EdgeGateway and a TinyModel, follows build and roll-out, and has the emulated
     devices classify test digits.
     """
+    # Takes seconds to import: here, `--help` is quick and Ctrl-C is heard.
+    from tinyml_local.demo.run import DemoFailedError
+    from tinyml_local.environment import CannotStartError
+
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="tinyml-demo-") as folder:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="tinyml-demo-") as folder:
             asyncio.run(_interruptible(console, Path(folder), keep, emulator.value))
-        except (CannotStartError, DemoFailedError) as error:
-            console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from None
-        except asyncio.CancelledError:
-            console.print("interrupted: everything is stopped")
-            raise typer.Exit(130) from None
+    except (CannotStartError, DemoFailedError, OSError) as error:
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except asyncio.CancelledError:
+        console.print("interrupted: everything is stopped")
+        raise typer.Exit(130) from None
 
 
 async def _interruptible(console: Console, folder: Path, keep: bool, emulator: str) -> None:
+    from tinyml_local.demo.run import run_demo
+
     task = asyncio.create_task(run_demo(console, folder, keep=keep, emulator=emulator))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

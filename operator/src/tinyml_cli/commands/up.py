@@ -1,19 +1,27 @@
-"""`tinyml up`: the local environment until Ctrl-C."""
+"""`tinyml up`: the local environment until Ctrl-C.
+
+What takes seconds to import is imported where it is used: `--help` is quick, and Ctrl-C is heard.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
-from tinyml_local.environment import CannotStartError, Environment, Settings
-from tinyml_local.samples import local_gateway
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from tinyml_local.environment import Environment, Settings
+
+
+DEVICES_LIMIT = 500  # of one EdgeGateway
 
 
 class Emulator(StrEnum):
@@ -32,10 +40,17 @@ def up(
         Path | None,
         typer.Option(help="Where kubeconfig, logs and devices go; made anew at each start."),
     ] = None,
-    api_port: Annotated[int, typer.Option(help="Port of the Kubernetes API.")] = 16550,
-    s3_port: Annotated[int, typer.Option(help="Port of the S3 endpoint.")] = 16551,
+    api_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the Kubernetes API; 0: any free one.")
+    ] = 16550,
+    s3_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the S3 endpoint; 0: any free one.")
+    ] = 16551,
     operator_port: Annotated[
-        int, typer.Option(help="Port of the operator's artifacts, metrics and health.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port of artifacts, metrics and health; 0: any free one."
+        ),
     ] = 16552,
     devices: Annotated[
         list[str],
@@ -54,8 +69,11 @@ def up(
     devices, all on 127.0.0.1, and says how to reach them. Apply a TinyModel with kubectl and watch
     it arrive on the devices.
     """
+    from tinyml_local.environment import CannotStartError, Settings, load_manifests
+
     console = Console()
     counts = parse_devices(devices)
+    check_classes(counts, load_manifests("catalogue"))
     settings = Settings(
         state_dir=(state_dir or default_state_dir()).absolute(),
         api_port=api_port,
@@ -66,7 +84,7 @@ def up(
     try:
         asyncio.run(_serve(console, settings, counts))
     except CannotStartError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         pass
@@ -79,10 +97,29 @@ def parse_devices(texts: list[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for text in texts:
         name, equals, number = text.partition("=")
-        if not (name and equals and number.isdigit() and int(number) <= 500):
-            raise typer.BadParameter(f"{text!r} is not CLASS=COUNT with a count from 0 to 500")
+        if not (name and equals and number.isdigit() and int(number) <= DEVICES_LIMIT):
+            raise typer.BadParameter(
+                f"{text!r} is not CLASS=COUNT with a count from 0 to {DEVICES_LIMIT}"
+            )
         counts[name] = int(number)
+    if sum(counts.values()) > DEVICES_LIMIT:
+        raise typer.BadParameter(
+            f"{sum(counts.values())} devices in all, one gateway has at most {DEVICES_LIMIT}"
+        )
     return {name: count for name, count in counts.items() if count}
+
+
+def check_classes(counts: Mapping[str, int], catalogue: Iterable[Mapping[str, Any]]) -> None:
+    """Raise BadParameter for a class that is not in the catalogue or has no firmware to run."""
+    boards = {each["metadata"]["name"]: each["spec"].get("board") for each in catalogue}
+    runnable = ", ".join(sorted(name for name, board in boards.items() if board))
+    for name in counts:
+        if name not in boards:
+            raise typer.BadParameter(f"device class {name!r} is not one of {runnable}")
+        if not boards[name]:
+            raise typer.BadParameter(
+                f"device class {name!r} has no firmware port to emulate, these have: {runnable}"
+            )
 
 
 async def _serve(console: Console, settings: Settings, counts: dict[str, int]) -> None:
@@ -96,13 +133,13 @@ async def _serve(console: Console, settings: Settings, counts: dict[str, int]) -
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
+        console.print("interrupted: everything is stopped")
         return
-    stopping_early = stop.is_set()
     environment = starting.result()
     try:
-        if not stopping_early:
-            console.print(Panel(_where(environment), title="tinyml up", expand=False))
-            console.print("Ctrl-C stops everything.")
+        if not stop.is_set():
+            # Lines as they are, to be copied: not wrapped, no frame.
+            console.print(_where(environment), highlight=False, markup=False, soft_wrap=True)
         await stop.wait()
         console.print("stopping …")
     finally:
@@ -112,6 +149,9 @@ async def _serve(console: Console, settings: Settings, counts: dict[str, int]) -
 
 
 async def _start(console: Console, settings: Settings, counts: dict[str, int]) -> Environment:
+    from tinyml_local.environment import Environment
+    from tinyml_local.samples import local_gateway
+
     environment = Environment(settings, lambda part: console.print(f"starting {part} …"))
     await environment.__aenter__()
     try:
@@ -140,5 +180,7 @@ def _where(environment: Environment) -> str:
             "kubectl apply -f my-tinymodel.yaml",
             "kubectl get tinymodels -w",
             "kubectl describe tinymodel NAME",
+            "",
+            "Ctrl-C stops everything.",
         )
     )
