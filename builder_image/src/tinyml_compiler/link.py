@@ -371,7 +371,8 @@ def _bare_sizes(
         inference_code=inference,
         firmware_code=payload_bytes - inference,
         inference_static=_static_bytes(objects),
-        static=sum(by_name.get(name, 0) for name in (".noinit", ".data", ".bss")),
+        # All between stack and arena (ld/bare.ld), gaps for alignment included.
+        static=elf.symbol("tml_arena_start").address - elf.symbol("tml_stack_end").address,
         arena=arena_bytes,
         stack=stack_bytes,
     )

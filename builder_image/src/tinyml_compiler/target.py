@@ -11,10 +11,16 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Self
 
 from tinyml_compiler.errors import TargetInvalidError
+
+ADDRESSES_END = 1 << 32
+ARENA_ALIGNMENT = 16  # of the start of RAM, so that sizes alone say what fits
+SLOT_ALIGNMENT = 256  # of a vector table (Cortex-M0+) and of weights, behind a header of 0x200
+WRITE_BLOCK_LIMIT = 64  # TML_FLASH_WRITE_BLOCK_MAX
 
 
 class Feature(StrEnum):
@@ -63,6 +69,9 @@ class Region:
     def end(self) -> int:
         return self.address + self.size_bytes
 
+    def overlaps(self, other: Region) -> bool:
+        return self.address < other.end and other.address < self.end
+
 
 @dataclass(frozen=True, slots=True)
 class SlotPair:
@@ -108,7 +117,14 @@ class Target:
         if board is not None and not (isinstance(board, str) and board):
             raise TargetInvalidError(f"device class {name!r}: board is {board!r}, not a name")
         ram = _region(name, _field(name, spec, "ram", Mapping), "ram")
+        if ram.address % ARENA_ALIGNMENT:
+            raise TargetInvalidError(
+                f"device class {name!r}: ram.address is {ram.address}, "
+                f"not a multiple of {ARENA_ALIGNMENT}"
+            )
         flash = _flash(name, _field(name, spec, "flash", Mapping))
+        if not cpu.is_host:  # whose boot stage is a program of its own
+            _check_boot(name, flash)
         return cls(name=name, cpu=cpu, board=board, ram=ram, flash=flash)
 
 
@@ -235,23 +251,74 @@ def _bytes(name: str, spec: Mapping[str, Any], path: str, field: str, minimum: i
 
 
 def _region(name: str, spec: Mapping[str, Any], path: str) -> Region:
-    return Region(
+    region = Region(
         address=_bytes(name, spec, path, "address"),
         size_bytes=_bytes(name, spec, path, "sizeBytes", minimum=1),
     )
+    if region.end > ADDRESSES_END:
+        raise TargetInvalidError(
+            f"device class {name!r}: {path} ends at {region.end}, addresses end at {ADDRESSES_END}"
+        )
+    return region
 
 
 def _flash(name: str, spec: Mapping[str, Any]) -> FlashMap:
     region = _region(name, spec, "flash")
     erase = _bytes(name, spec, "flash", "eraseBlockBytes", minimum=1)
-    return FlashMap(
+    write = _bytes(name, spec, "flash", "writeBlockBytes", minimum=1)
+    if write > WRITE_BLOCK_LIMIT or write & (write - 1):
+        raise TargetInvalidError(
+            f"device class {name!r}: flash.writeBlockBytes is {write}, "
+            f"not a power of two up to {WRITE_BLOCK_LIMIT}"
+        )
+    if erase % write:
+        raise TargetInvalidError(
+            f"device class {name!r}: flash.eraseBlockBytes is {erase}, "
+            f"not a multiple of writeBlockBytes {write}"
+        )
+    flash = FlashMap(
         region=region,
         erase_block_bytes=erase,
-        write_block_bytes=_bytes(name, spec, "flash", "writeBlockBytes", minimum=1),
+        write_block_bytes=write,
         boot=_region(name, _field(name, spec, "boot", Mapping), "flash.boot"),
         code=_slots(name, spec, "code", region, erase),
         weights=_slots(name, spec, "weights", region, erase),
     )
+    _check_places(name, flash)
+    return flash
+
+
+def _slot_regions(flash: FlashMap) -> list[tuple[str, Region]]:
+    return [
+        (path, Region(start, pair.size_bytes))
+        for path, pair in (("flash.code", flash.code), ("flash.weights", flash.weights))
+        for start in (pair.primary, pair.secondary)
+    ]
+
+
+def _check_places(name: str, flash: FlashMap) -> None:
+    """No slots overlap; vector table and weights lie where a core can use them in place."""
+    for path, pair in (("flash.code", flash.code), ("flash.weights", flash.weights)):
+        if pair.primary % SLOT_ALIGNMENT:
+            raise TargetInvalidError(
+                f"device class {name!r}: {path}'s first slot is at {pair.primary}, "
+                f"not a multiple of {SLOT_ALIGNMENT}"
+            )
+    for (one_path, one), (two_path, two) in combinations(_slot_regions(flash), 2):
+        if one.overlaps(two):
+            raise TargetInvalidError(
+                f"device class {name!r}: {one_path} and {two_path} have slots that overlap: "
+                f"{one.address}+{one.size_bytes} and {two.address}+{two.size_bytes}"
+            )
+
+
+def _check_boot(name: str, flash: FlashMap) -> None:
+    for path, slot in _slot_regions(flash):
+        if flash.boot.overlaps(slot):
+            raise TargetInvalidError(
+                f"device class {name!r}: flash.boot and {path} overlap: {flash.boot.address}"
+                f"+{flash.boot.size_bytes} and {slot.address}+{slot.size_bytes}"
+            )
 
 
 def _slots(name: str, flash: Mapping[str, Any], which: str, region: Region, erase: int) -> SlotPair:

@@ -19,10 +19,13 @@
 #define GUARD_BYTES 64u
 #define PATTERN 0xA5
 #define STACK_BYTES (256u * 1024u)
+#define OWN_BYTES 256u /* of the stack below the frame of `run`, its own: not painted */
 
 typedef struct {
   const uint8_t *weights;
   uint8_t *arena;
+  uint8_t *stack; /* of the thread, STACK_BYTES */
+  uint32_t stack_used;
   tml_status_t status;
 } run_t;
 
@@ -48,29 +51,23 @@ static int guard_is_whole(const uint8_t *end) {
   return 1;
 }
 
+/* In a thread, whose stack it paints below its own frame: what the thread library does before and after does not count. */
 static void *run(void *argument) {
   run_t *call = argument;
+  uint8_t *const top = __builtin_frame_address(0);
+  for (volatile uint8_t *at = call->stack; at < top - OWN_BYTES; at++) *at = PATTERN;
   call->status = tml_model.invoke(call->weights, call->arena);
+  const volatile uint8_t *lowest = call->stack;
+  while (lowest < top - OWN_BYTES && *lowest == PATTERN) lowest++;
+  call->stack_used = (uint32_t)(top - lowest);
   return NULL;
 }
 
-static void *run_nothing(void *argument) {
-  (void)argument;
-  return NULL;
-}
-
-/* Runs on a painted stack; returns how much of it was written, or 0 if there was no thread. */
-static uint32_t on_painted_stack(void *(*body)(void *), run_t *call, uint8_t *stack) {
+static int run_in_thread(run_t *call) {
   pthread_t thread;
   pthread_attr_t attributes;
-  memset(stack, PATTERN, STACK_BYTES);
-  if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstack(&attributes, stack, STACK_BYTES) != 0 ||
-      pthread_create(&thread, &attributes, body, call) != 0 || pthread_join(thread, NULL) != 0) {
-    return 0;
-  }
-  uint32_t untouched = 0;
-  while (untouched < STACK_BYTES && stack[untouched] == PATTERN) untouched++;
-  return STACK_BYTES - untouched;
+  return pthread_attr_init(&attributes) == 0 && pthread_attr_setstack(&attributes, call->stack, STACK_BYTES) == 0 &&
+         pthread_create(&thread, &attributes, run, call) == 0 && pthread_join(thread, NULL) == 0;
 }
 
 int main(void) {
@@ -86,17 +83,14 @@ int main(void) {
     fprintf(stderr, "tml_model_check: %d\n", (int)status);
     return 3;
   }
-  run_t call = {weights, arena, TML_OK};
-  uint32_t thread_bytes = on_painted_stack(run_nothing, &call, stack);
-  if (thread_bytes == 0) return fail(2, "cannot start a thread");
+  run_t call = {.weights = weights, .arena = arena, .stack = stack};
   for (uint32_t n = 0; n < count; n++) {
     memset(arena, PATTERN, tml_model.arena_bytes);
     for (uint8_t i = 0; i < tml_model.input_count; i++) {
       if (!read_all(arena + tml_model.inputs[i].arena_offset, tml_model.inputs[i].bytes)) return fail(2, "a vector is cut off");
     }
-    uint32_t used = on_painted_stack(run, &call, stack);
-    if (used == 0) return fail(2, "cannot start a thread");
-    if (used > thread_bytes && used - thread_bytes > stack_bytes) stack_bytes = used - thread_bytes;
+    if (!run_in_thread(&call)) return fail(2, "cannot start a thread");
+    if (call.stack_used > stack_bytes) stack_bytes = call.stack_used;
     if (call.status != TML_OK) {
       fprintf(stderr, "vector %u: invoke: %d\n", (unsigned)n, (int)call.status);
       return 4;

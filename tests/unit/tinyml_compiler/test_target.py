@@ -43,6 +43,33 @@ def test_a_class_without_a_board_has_no_port() -> None:
             2093056,
             "flash.weights ends at 2617344, flash has 2097152",
         ),
+        ("flash.writeBlockBytes", 3, "writeBlockBytes is 3, not a power of two up to 64"),
+        ("flash.writeBlockBytes", 128, "writeBlockBytes is 128, not a power of two up to 64"),
+        ("flash.eraseBlockBytes", 6, "eraseBlockBytes is 6, not a multiple of writeBlockBytes 4"),
+        ("flash.address", 0xFFFFF000, "flash ends at 4297060352, addresses end at 4294967296"),
+        ("ram.address", 0xFFFFFFF0, "ram ends at 4295229424, addresses end at 4294967296"),
+        ("ram.address", 0x20000008, "ram.address is 536870920, not a multiple of 16"),
+        (
+            "flash.address",
+            0x21000080,
+            "flash.code's first slot is at 553648256, not a multiple of 256",
+        ),
+        (
+            "flash.weights.primaryOffset",
+            258048,
+            "flash.code and flash.weights have slots that overlap: 553648128+262144 "
+            "and 553906176+524288",
+        ),
+        (
+            "flash.code.secondaryOffset",
+            0,
+            "flash.code and flash.code have slots that overlap",
+        ),
+        (
+            "flash.boot.address",
+            0x21080000,
+            "flash.boot and flash.weights overlap",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_what_it_holds(path: str, value: Any, message: str) -> None:
