@@ -12,17 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from errno import EACCES, ENOTDIR
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from tinyml_api.build import (
+    ARTIFACTS,
     EXIT_DONE,
     EXIT_NEEDS_USER,
     EXIT_RETRY,
@@ -77,9 +80,11 @@ def execute(
 ) -> tuple[BuildResult, BuildOutput]:
     """Build what `request` asks for; leave artifacts in `output` and at the request's uploads.
 
-    Everything in `work` is gone afterwards. `result.json` is written last: where it is, all is.
-    Raises the errors of `tinyml_compiler.errors`.
+    Everything in `work` is gone afterwards. `result.json` is written last: where it is, all is, and
+    nothing of an earlier build. Raises the errors of `tinyml_compiler.errors`, and OSError.
     """
+    if output is not None:
+        _check_can_be_folder(output)  # now, not when minutes of building are over
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=work) as folder:
         done = build(_parameters(request), Path(folder), progress)
@@ -99,12 +104,27 @@ def execute(
         summary=done.summary,
     )
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, data in (*done.artifacts.items(), (RESULT, result.to_json())):
-            (output / name).write_bytes(data)
+        _leave(output, {**done.artifacts, RESULT: result.to_json()})
     if RESULT in request.uploads:
         upload(request.uploads[RESULT], result.to_json(), what=RESULT)
     return result, done
+
+
+def _check_can_be_folder(path: Path) -> None:
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(ENOTDIR, "is a file, a folder is needed", str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, "is a folder that you cannot write to", str(there))
+
+
+def _leave(folder: Path, artifacts: Mapping[str, bytes]) -> None:
+    """Write all into `folder`; images of an earlier build must not be taken for this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in reversed(ARTIFACTS):  # the result first, it says that all is there
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(artifacts, key=ARTIFACTS.index):
+        (folder / name).write_bytes(artifacts[name])
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -22,11 +22,12 @@ p.note { color: var(--soft); margin: .2rem 0 .8rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; } td.n, th.n { text-align: right; }
-.cards { display: flex; flex-wrap: wrap; gap: 1rem; }
-.card { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 9rem; }
+.cards { display: flex; flex-wrap: wrap; gap: .6rem; margin-bottom: .6rem; }
+.card { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 8rem; }
 .card b { display: block; font-size: 1.35rem; } .card span { color: var(--soft); }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
-.bar { fill: var(--bar); } .wide { overflow-x: auto; }
+.bar { fill: var(--bar); } .wide { overflow-x: auto; } .wide td { white-space: nowrap; }
+td.name { max-width: 13rem; overflow: hidden; text-overflow: ellipsis; }
 code { overflow-wrap: anywhere; }
 """
 
@@ -37,6 +38,7 @@ _PLAN_WIDTH = 960
 _PLAN_HEIGHT = 320
 _PLAN_LEFT = 80
 _PLAN_BOTTOM = 24
+_BOX_MIN_HEIGHT = 3  # its border is 1
 _LABEL_MIN_WIDTH = 60
 _LABEL_MIN_HEIGHT = 13
 
@@ -158,8 +160,8 @@ def _memory_plan(report: Mapping[str, Any]) -> str:
 def _buffer_box(buffer: Mapping[str, Any], index: int, column: float, arena: int) -> str:
     x = _PLAN_LEFT + (buffer["first"] + 1) * column
     width = (buffer["last"] - buffer["first"] + 1) * column
-    height = _PLAN_HEIGHT * buffer["bytes"] / arena
-    y = 8 + _PLAN_HEIGHT * (1 - (buffer["offset"] + buffer["bytes"]) / arena)
+    height = max(_PLAN_HEIGHT * buffer["bytes"] / arena, _BOX_MIN_HEIGHT)
+    y = 8 + _PLAN_HEIGHT * (1 - buffer["offset"] / arena) - height
     names = ", ".join(buffer["tensors"])
     told = (
         f"{names}: {buffer['bytes']:,} bytes at {buffer['offset']:,}, "
@@ -173,7 +175,7 @@ def _buffer_box(buffer: Mapping[str, Any], index: int, column: float, arena: int
             f'style="fill:#1d2733">{text}</text>'
         )
     return (
-        f'<g><rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{max(height, 0.5):.1f}" '
+        f'<g><rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
         f'fill="{_COLOURS[index % len(_COLOURS)]}" stroke="var(--paper)">'
         f"<title>{escape(told)}</title></rect>{label}</g>"
     )
@@ -198,7 +200,8 @@ def _layers(report: Mapping[str, Any]) -> str:
     lines = "".join(
         "<tr>"
         + f'<td class="n">{row[0]}</td>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:5])
+        + _name(row[1])
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[2:5])
         + f'<td class="n">{row[5]}</td><td class="n">{row[6]}</td><td>{_bar(row[7])}</td></tr>'
         for row in rows
     )
@@ -207,6 +210,11 @@ def _layers(report: Mapping[str, Any]) -> str:
         '<th class="n">weights, B</th><th class="n">MACs</th><th></th></tr>'
     )
     return f'<h2>Layers</h2><div class="wide"><table>{head}{lines}</table></div>'
+
+
+def _name(name: str) -> str:
+    """A cell; converters join hundreds of characters to a name: the end is in the tool tip."""
+    return f'<td class="name" title="{escape(name)}">{escape(name)}</td>'
 
 
 def _bar(share: float) -> str:
@@ -218,7 +226,7 @@ def _bar(share: float) -> str:
 
 def _tensors(title: str, tensors: Sequence[Mapping[str, Any]]) -> str:
     lines = "".join(
-        f"<tr><td>{escape(tensor['name'])}</td><td>{escape(tensor['dtype'])}</td>"
+        f"<tr>{_name(tensor['name'])}<td>{escape(tensor['dtype'])}</td>"
         f"<td>{escape(' × '.join(map(str, tensor['shape'])))}</td>"
         f'<td class="n">{tensor["scale"]}</td><td class="n">{tensor["zero_point"]}</td>'
         f'<td class="n">{tensor["arena_offset"]:,}</td><td class="n">{tensor["bytes"]:,}</td></tr>'

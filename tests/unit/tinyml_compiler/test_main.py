@@ -113,6 +113,43 @@ def test_a_build_leaves_artifacts_result_and_last_word(job: Job) -> None:
     assert result.summary["mismatches"] == 0
 
 
+def test_a_second_build_into_the_same_folder_leaves_nothing_of_the_first(job: Job) -> None:
+    job.run(a_request().to_json())
+    (job.output / "notes.txt").write_text("the user's own")
+    images = ("code.img", "weights.img")
+    job.outcome = BuildOutput(
+        artifacts={name: data for name, data in ARTIFACTS.items() if name not in images},
+        code=None,
+        weights=None,
+        summary={},
+        report=SimpleNamespace(),  # type: ignore[arg-type]
+    )
+    job.run(a_request().to_json())
+    left = {path.name for path in job.output.iterdir()}
+    assert left == {*ARTIFACTS, "result.json", "notes.txt"} - {*images}
+
+
+def test_a_folder_that_could_not_be_filled_has_no_result(job: Job) -> None:
+    job.run(a_request().to_json())
+    (job.output / "report.html").unlink()
+    (job.output / "report.html").mkdir()  # cannot be written, as on a full disk
+    status, _ = job.run(a_request().to_json())
+    assert status == EXIT_RETRY
+    assert not (job.output / "result.json").exists()
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_an_output_that_is_a_file_is_told_before_the_build(
+    below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(entry, "build", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(NotADirectoryError, match="is a file, a folder is needed") as caught:
+        entry.execute(a_request(), work=tmp_path / "work", output=file / below)
+    assert caught.value.filename == str(file)
+
+
 def test_nothing_is_left_in_the_work_folder(job: Job) -> None:
     job.run(a_request().to_json())
     job.outcome = ArenaTooLargeError("too large")

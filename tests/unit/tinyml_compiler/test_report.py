@@ -120,6 +120,24 @@ def test_the_memory_plan_is_drawn_to_scale() -> None:
     assert second["x"] > first["x"]  # born later
 
 
+def test_a_buffer_of_few_bytes_is_drawn_so_that_it_can_be_seen() -> None:
+    buffers = (PlannedBuffer(("a",), 0, 1, 0, 1), PlannedBuffer(("b",), 1, 100_000, 0, 1))
+    large = replace(a_report(), buffers=buffers, ram_bytes=RamBytes(100_001, 0, 0))
+    heights = re.findall(
+        r'<rect x="[^"]+" y="[^"]+" width="[^"]+" height="([^"]+)"',
+        (report_html.render(large.to_dict()).decode()),
+    )
+    assert [float(each) for each in heights] == [3.0, 320.0]
+
+
+def test_long_names_of_layers_leave_room_for_their_figures() -> None:
+    name = "functional_1/activation/Relu;" * 20
+    layer = Layer(name, "conv2d", (1, 2), 10, "tml_conv2d_s8", 4)
+    page = report_html.render(replace(a_report(), layers=[layer]).to_dict()).decode()
+    assert f'<td class="name" title="{name}">' in page
+    assert re.search(r"td\.name \{ max-width: \d+rem; overflow: hidden", page)
+
+
 def test_a_model_without_buffers_and_layers_still_has_a_page() -> None:
     empty = replace(a_report(), buffers=(), layers=(), stages=(), ram_bytes=RamBytes(0, 0, 0))
     assert b"Memory plan" in report_html.render(empty.to_dict())
