@@ -75,8 +75,16 @@ class Cluster(Protocol):
     async def patch(self, ref: Ref, patch: Mapping[str, Any]) -> Object:
         """Merge-patch the object (not its status). Raises NotFoundError."""
 
-    async def patch_status(self, ref: Ref, status: Mapping[str, Any] | None) -> Object:
-        """Merge-patch the status subresource with `{"status": status}`. Raises NotFoundError."""
+    async def patch_status(
+        self,
+        ref: Ref,
+        status: Mapping[str, Any] | None,
+        *,
+        resource_version: str | None = None,
+    ) -> Object:
+        """Merge-patch the status subresource with `{"status": status}`. Raises NotFoundError, and
+        ConflictError where the object is another version than `resource_version`.
+        """
 
     async def delete(self, ref: Ref, *, uid: str | None = None) -> None:
         """Delete in the background; nothing happens where it is gone, or where another uid has the

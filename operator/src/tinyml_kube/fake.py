@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tinyml_kube.cluster import Object, Ref, Resource, WatchEvent
-from tinyml_kube.errors import AlreadyExistsError, InvalidError, NotFoundError
+from tinyml_kube.errors import AlreadyExistsError, ConflictError, InvalidError, NotFoundError
 from tinyml_kube.resources import EVENT, JOB, OURS, POD, SERVICE_ACCOUNT, ref_of, resource_of
 
 Hook = Callable[[str, Ref], None]
@@ -100,8 +100,16 @@ class FakeCluster:
         after = _merge_patch(copy.deepcopy(before), change)
         return self._store_change("patch", ref, before, after)
 
-    async def patch_status(self, ref: Ref, status: Mapping[str, Any] | None) -> Object:
+    async def patch_status(
+        self,
+        ref: Ref,
+        status: Mapping[str, Any] | None,
+        *,
+        resource_version: str | None = None,
+    ) -> Object:
         before = self._require(ref)
+        if resource_version not in (None, before["metadata"]["resourceVersion"]):
+            raise ConflictError(f"{ref.resource.plural} {ref.name!r} has been modified")
         after = _merge_patch(copy.deepcopy(before), {"status": copy.deepcopy(status)})
         return self._store_change("patch-status", ref, before, after)
 

@@ -113,11 +113,20 @@ class KubernetesCluster:
             "PATCH", _path(ref), body=patch, content_type=_MERGE_PATCH, what=_name(ref)
         )
 
-    async def patch_status(self, ref: Ref, status: Mapping[str, Any] | None) -> Object:
+    async def patch_status(
+        self,
+        ref: Ref,
+        status: Mapping[str, Any] | None,
+        *,
+        resource_version: str | None = None,
+    ) -> Object:
+        body: dict[str, Any] = {"status": status}
+        if resource_version is not None:
+            body["metadata"] = {"resourceVersion": resource_version}
         return await self._call(
             "PATCH",
             _path(ref) + "/status",
-            body={"status": status},
+            body=body,
             content_type=_MERGE_PATCH,
             what=_name(ref),
         )
@@ -262,7 +271,10 @@ class KubernetesCluster:
             raise UnavailableError(f"{what}: no whole answer: {error!r}") from error
         if response.status >= 400:
             raise _error(response.status, data, what)
-        answer: Object = json.loads(data)
+        try:
+            answer: Object = json.loads(data)
+        except ValueError as error:  # a proxy's page
+            raise UnavailableError(f"{what}: the answer is not JSON: {data[:80]!r}") from error
         return answer
 
     async def _client(self) -> ApiClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -184,6 +185,34 @@ async def test_a_watch_that_expired_lists_anew_and_tells_the_difference(
         ("ADDED", "d"),
     ]
     assert server[0].requests[1][2]["resourceVersion"] == "5"
+
+
+async def test_a_watch_reads_objects_of_any_size(
+    server: tuple[Server, str], cluster: KubernetesCluster
+) -> None:
+    large = an_object("a", 6) | {"spec": {"devices": "x" * 400_000}}
+    listing = {"metadata": {"resourceVersion": "5"}, "items": []}
+    server[0].replies = [
+        (200, listing),
+        (200, [{"type": "ADDED", "object": large}, {"type": "MODIFIED", "object": large}]),
+    ]
+    watch = cluster.watch(TINY_MODEL, "ns")
+    found = [await asyncio.wait_for(anext(watch), 5) for _ in range(2)]
+    assert [(e.type, e.object) for e in found] == [("ADDED", large), ("MODIFIED", large)]
+
+
+async def test_a_status_can_be_bound_to_a_version_and_a_proxys_page_is_no_answer(
+    server: tuple[Server, str], cluster: KubernetesCluster
+) -> None:
+    ref = Ref(TINY_MODEL, "ns", "a")
+    server[0].replies = [(409, {"reason": "Conflict"}), (200, [])]
+    with pytest.raises(ConflictError):
+        await cluster.patch_status(ref, {"x": 1}, resource_version="7")
+    method, path, _, body, _ = server[0].requests[0]
+    assert (method, path) == ("PATCH", f"{BASE}/a/status")
+    assert body == {"status": {"x": 1}, "metadata": {"resourceVersion": "7"}}
+    with pytest.raises(UnavailableError, match="not JSON"):
+        await cluster.get(ref)
 
 
 async def test_a_token_that_the_server_does_not_know_is_nobodys(
