@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,6 +35,10 @@ ARTIFACTS: tuple[str, ...] = (
     "report.html",
     "result.json",
 )
+
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class ModelFormat(StrEnum):
@@ -83,6 +88,12 @@ def canonical_json(value: Any) -> bytes:
 def sha256_digest(data: bytes) -> str:
     """Return `sha256:` and the hex SHA-256 of `data`."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _check_count(name: str, count: Any) -> None:
+    most = 2**30 if name.endswith("Bytes") else 2**53
+    if type(count) is not int or not 0 <= count <= most:
+        raise ValueError(f"{name} is {str(count)[:40]!r}, not a number of 0 to {most}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +229,12 @@ class Image:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        return cls(digest=raw["digest"], image_hash=raw["imageHash"], size_bytes=raw["sizeBytes"])
+        """Parse. Raises KeyError, TypeError or ValueError on anything that is not an image."""
+        image = cls(raw["digest"], raw["imageHash"], raw["sizeBytes"])
+        if not (_DIGEST.fullmatch(image.digest) and _HEX.fullmatch(image.image_hash)):
+            raise ValueError(f"digest {image.digest[:80]!r} or imageHash is not 64 hex digits")
+        _check_count("sizeBytes", image.size_bytes)
+        return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,13 +265,20 @@ class BuildResult:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        return cls(
+        """Parse. Raises KeyError, TypeError or ValueError on anything that is not a result."""
+        result = cls(
             request_digest=raw["requestDigest"],
-            artifacts=raw["artifacts"],
+            artifacts=dict(raw["artifacts"]),
             code=Image.from_dict(raw["code"]) if raw.get("code") else None,
             weights=Image.from_dict(raw["weights"]) if raw.get("weights") else None,
-            summary=raw["summary"],
+            summary=dict(raw["summary"]),
         )
+        if not isinstance(raw["summary"], Mapping) or not isinstance(raw["artifacts"], Mapping):
+            raise TypeError("summary and artifacts are not both JSON objects")
+        for name, count in result.summary.items():
+            if count is not None:
+                _check_count(name, count)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +305,10 @@ class Termination:
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
         """Parse. Raises ValueError on anything that is not a termination message."""
-        raw = json.loads(data)
+        try:
+            raw = json.loads(data)
+        except RecursionError as error:
+            raise ValueError("termination message nests too deep") from error
         if not isinstance(raw, dict):
             raise ValueError("termination message is not a JSON object")
         return cls(

@@ -67,6 +67,7 @@ class Reason(StrEnum):
 
     # What it says of a TinyModel and its revisions.
     DEVICE_CLASS_MISSING = "DeviceClassMissing"
+    TOO_MANY_DEVICE_CLASSES = "TooManyDeviceClasses"
     REVISION_CREATED = "RevisionCreated"
     REVISION_NAME_TAKEN = "RevisionNameTaken"
     RELEASED = "Released"
@@ -80,6 +81,9 @@ class Reason(StrEnum):
     DEVICES_OFFLINE = "DevicesOffline"
     DEVICES_FAILED = "DevicesFailed"
     ROLLED_OUT = "RolledOut"
+
+    # What it says of any object.
+    WRITE_REFUSED = "WriteRefused"
 
     # What it says of a gateway.
     AGENT_NOT_SEEN = "AgentNotSeen"
@@ -116,6 +120,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.COMPILED: "All builds are done.",
         Reason.MODEL_ACCEPTED: "The model could be read and compiled.",
         Reason.DEVICE_CLASS_MISSING: "A DeviceClass that is named does not exist: apply it.",
+        Reason.TOO_MANY_DEVICE_CLASSES: "More device classes are selected than one TinyModel can "
+        "have builds for.",
         Reason.REVISION_CREATED: "The spec asks for builds that no revision has yet.",
         Reason.REVISION_NAME_TAKEN: "A revision of a deleted TinyModel still has the name.",
         Reason.RELEASED: "The revision's images are given to devices.",
@@ -129,6 +135,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.DEVICES_OFFLINE: "Some devices do not answer; they are waited for.",
         Reason.DEVICES_FAILED: "Some devices refused or failed the update.",
         Reason.ROLLED_OUT: "Every claimed device reports this pair of images.",
+        Reason.WRITE_REFUSED: "The Kubernetes API refuses an object that the operator has to "
+        "write; it is tried again.",
         Reason.AGENT_NOT_SEEN: "No agent of this gateway has ever reported.",
         Reason.AGENT_SILENT: "The agent has stopped renewing its Lease.",
         Reason.AGENT_CONNECTED: "The agent reports.",
@@ -155,7 +163,10 @@ def rfc3339(time: datetime) -> str:
 
 def parse_time(text: str) -> datetime:
     """Parse what Kubernetes writes. Raises ValueError."""
-    return datetime.fromisoformat(text)
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} names no time zone")
+    return time
 
 
 def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:
@@ -178,6 +189,11 @@ class Finding:
     message: str = ""
 
 
+def message_of(text: str) -> str:
+    """Return `text` as a condition can hold it: within the limit, and encodable as UTF-8."""
+    return text.encode(errors="replace").decode()[:MESSAGE_LIMIT]
+
+
 def settle(
     before: Iterable[Condition], findings: Iterable[Finding], *, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
@@ -190,7 +206,7 @@ def settle(
     out = []
     for f in findings:
         old = known.get(f.type)
-        message = (f.message or REASONS[f.reason])[:MESSAGE_LIMIT]
+        message = message_of(f.message or REASONS[f.reason])
         new = Condition(f.type.value, f.status.value, f.reason.value, message, "", generation)
         kept = old is not None and old.status == new.status
         time = old.last_transition_time if old is not None and kept else rfc3339(now)

@@ -14,6 +14,7 @@ KIND = "TinyModel"
 PLURAL = "tinymodels"
 
 MAX_FAILURES = 20
+MAX_CLASSES = 32
 
 
 def digest_of(sha256: str) -> str:

@@ -22,7 +22,7 @@ from tinyml_kube.errors import ClusterError
 from tinyml_kube.resources import GATEWAY_DEPLOYMENT, MODEL_BUILD
 
 from tinyml_operator.metrics import Metrics
-from tinyml_operator.storage import Storage, build_prefix
+from tinyml_operator.storage import Storage, StorageError, build_prefix
 
 URL_LIFETIME_S = 900
 FILES = {"code": "code.img", "weights": "weights.img"}
@@ -97,6 +97,9 @@ class ArtifactServer:
         except ClusterError as error:
             log.warning("artifact request failed error=%s", error)
             response = _refuse(503, "the Kubernetes API does not answer: try again")
+        except StorageError as error:
+            log.warning("artifact request failed error=%s", error)
+            response = _refuse(503, "the artifact store does not answer: try again")
         self._metrics.artifacts.labels(str(response.status)).inc()
         return response
 

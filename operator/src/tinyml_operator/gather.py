@@ -16,7 +16,7 @@ from tinyml_api.conditions import Reason, parse_time
 from tinyml_api.edgegateway import EdgeGatewaySpec, EdgeGatewayStatus
 from tinyml_api.group import ANNOTATION_EXPIRES, LABEL_BUILD, LABEL_TINYMODEL
 from tinyml_api.modelbuild import ModelBuildSpec, ModelBuildStatus, build_name
-from tinyml_api.tinymodel import Calibration, TinyModelSpec, TinyModelStatus, digest_of
+from tinyml_api.tinymodel import TinyModelSpec, TinyModelStatus
 from tinyml_api.tinymodelrevision import TinyModelRevisionStatus
 from tinyml_kube.cluster import Cluster, Object, Ref
 from tinyml_kube.resources import (
@@ -39,6 +39,8 @@ from tinyml_operator.reconcile.jobs import Job, Pod
 from tinyml_operator.reconcile.plan import Meta
 from tinyml_operator.reconcile.states import Deployment
 from tinyml_operator.storage import Storage, StorageError, build_prefix
+
+RESULT_LIMIT = 256 * 1024  # bytes of a result.json
 
 
 async def tiny_model(cluster: Cluster, obj: Object, pins: revision.Pins) -> revision.Observed:
@@ -99,7 +101,9 @@ async def tiny_model_revision(cluster: Cluster, obj: Object) -> tinymodelrevisio
     return tinymodelrevision.Observed(found, status, builds)
 
 
-async def model_build(cluster: Cluster, storage: Storage, obj: Object) -> modelbuild.Observed:
+async def model_build(
+    cluster: Cluster, storage: Storage, obj: Object, pins: revision.Pins
+) -> modelbuild.Observed:
     """Look at a ModelBuild, its result in the store, its Jobs and pods, and who has its files."""
     meta = Meta.of(obj)
     spec = ModelBuildSpec.from_dict(obj["spec"])
@@ -109,14 +113,17 @@ async def model_build(cluster: Cluster, storage: Storage, obj: Object) -> modelb
     pods = await cluster.list(POD, meta.namespace, labels=mine)
     secret = await cluster.get(Ref(SECRET, meta.namespace, meta.name))
     models = await cluster.list(TINY_MODEL, meta.namespace)
+    found = await cluster.get(Ref(DEVICE_CLASS, None, spec.device_class))
+    outdated = found is None or found["spec"] != spec.device_class_spec
     return modelbuild.Observed(
         meta=meta,
         spec=spec,
         status=ModelBuildStatus.from_dict(obj.get("status") or {}),
-        sources=_sources(spec, models),
+        sources=() if outdated else _sources(spec, models, pins),
         result=await _result(storage, prefix, spec.request_digest),
         jobs=tuple(Job.of(j) for j in jobs if "deletionTimestamp" not in j["metadata"]),
         pods=tuple(Pod.of(p) for p in pods),
+        secret=secret,
         request_expires=_expires(secret),
         report=f"s3://{storage.bucket}/{prefix}report.json",
     )
@@ -140,24 +147,20 @@ def _build(obj: Object) -> revision.Build:
     )
 
 
-def _sources(spec: ModelBuildSpec, models: Sequence[Object]) -> tuple[modelbuild.Sources, ...]:
-    """Return where TinyModels that are not suspended have exactly these files, oldest first."""
+def _sources(
+    spec: ModelBuildSpec, models: Sequence[Object], pins: revision.Pins
+) -> tuple[modelbuild.Sources, ...]:
+    """Return where TinyModels that ask for this very build have its files, oldest first."""
     found: dict[modelbuild.Sources, None] = {}
-    wanted = spec.quantization.calibration
     for obj in sorted(models, key=lambda m: Meta.of(m).age_order):
         model = TinyModelSpec.from_dict(obj["spec"])
-        calibration = model.quantization.calibration if wanted is not None else None
-        if model.suspend or digest_of(model.source.sha256) != spec.model.sha256:
+        asked = revision.request(model, spec.device_class, spec.device_class_spec, pins)
+        if model.suspend or Meta.of(obj).deleting or asked.digest() != spec.request_digest:
             continue
-        if wanted is not None and not _is_calibration(calibration, wanted.sha256):
-            continue
+        calibration = model.quantization.calibration if asked.calibration is not None else None
         uri = calibration.uri if calibration is not None else None
         found[modelbuild.Sources(model.source.uri, uri)] = None
     return tuple(found)
-
-
-def _is_calibration(calibration: Calibration | None, sha256: str) -> bool:
-    return calibration is not None and digest_of(calibration.sha256) == sha256
 
 
 async def _result(
@@ -165,21 +168,24 @@ async def _result(
 ) -> BuildResult | modelbuild.Problem | None:
     where = f"s3://{storage.bucket}/{prefix}result.json"
     try:
-        data = await storage.get(prefix + "result.json")
+        data = await storage.get(prefix + "result.json", most=RESULT_LIMIT + 1)
     except StorageError as error:
         return modelbuild.Problem(Reason.STORAGE_UNREACHABLE, str(error))
     if data is None:
         return None
     try:
+        if len(data) > RESULT_LIMIT:
+            raise ValueError(f"it has more than {RESULT_LIMIT} bytes")
         result = BuildResult.from_dict(json.loads(data))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        told = repr(error)[:200]  # the file is a stranger's, and an error may quote it
         return modelbuild.Problem(
-            Reason.INTERNAL_ERROR, f"{where} is not a build result ({error!r}): delete it"
+            Reason.INTERNAL_ERROR, f"{where} is not a build result ({told}): delete it"
         )
     if result.request_digest != request_digest:
+        other = str(result.request_digest)[:80]
         return modelbuild.Problem(
-            Reason.INTERNAL_ERROR,
-            f"{where} is the result of request {result.request_digest}: delete it",
+            Reason.INTERNAL_ERROR, f"{where} is the result of request {other!r}: delete it"
         )
     return result
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from tinyml_kube.resources import CONFIG_MAP
 from tinyml_operator.reconcile import modelbuild
 from tinyml_operator.settings import Settings
 from tinyml_operator.storage import Storage, StorageError, build_prefix, input_key
+
+_PLAIN_URI = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[!-\[\]-~]*")
 
 
 async def inputs_of(
@@ -51,6 +54,21 @@ async def inputs_of(
     return modelbuild.Inputs(model, calibration, uploads, expires)
 
 
+def host_of(uri: str) -> str | None:
+    """Return the host of an http(s) URI in lower case, or None where clients may disagree on it.
+
+    Parsers differ on what a backslash, a space or a user name before `@` means; the builder's must
+    go where this one looked.
+    """
+    if not _PLAIN_URI.fullmatch(uri):
+        return None
+    try:
+        parts = urlsplit(uri)
+        return parts.hostname if parts.port is None or parts.port > 0 else None
+    except ValueError:
+        return None
+
+
 class _ProblemError(Exception):
     def __init__(self, reason: Reason, message: str, *, final: bool = False) -> None:
         super().__init__(message)
@@ -69,17 +87,19 @@ class _Resolver:
         self._namespace = namespace
 
     async def url(self, uri: str, sha256: str) -> str:
-        parts = urlsplit(uri)
-        if parts.scheme == "s3":
-            return await self._s3(uri, parts.netloc, parts.path.removeprefix("/"))
-        if parts.scheme == "configmap":
-            return await self._config_map(parts.netloc, parts.path.removeprefix("/"), sha256)
+        scheme, _, rest = uri.partition("://")
+        where, _, path = rest.partition("/")
+        if scheme == "s3":  # a key may hold ? and #
+            return await self._s3(uri, where, path)
+        if scheme == "configmap":
+            return await self._config_map(where, path, sha256)
+        host = host_of(uri)
         allowed = self._settings.allowed_hosts
-        if parts.hostname is None or parts.hostname not in allowed:
+        if host not in {name.lower() for name in allowed}:
             there = ", ".join(allowed) or "none"
             raise _ProblemError(
                 Reason.SOURCE_NOT_ALLOWED,
-                f"{uri}: host {parts.hostname!r} is not one of the operator's allowed hosts "
+                f"{uri}: host {host!r} is not one of the operator's allowed hosts "
                 f"({there}): use s3://, or add the host to TINYML_ALLOWED_HOSTS",
                 final=True,
             )
@@ -92,6 +112,12 @@ class _Resolver:
             raise _ProblemError(
                 Reason.SOURCE_NOT_ALLOWED,
                 f"{uri}: bucket {bucket!r} is not one of the operator's allowed buckets ({there})",
+                final=True,
+            )
+        if not {"", ".", ".."}.isdisjoint(key.split("/")):  # a client may resolve them
+            raise _ProblemError(
+                Reason.SOURCE_NOT_ALLOWED,
+                f"{uri}: a key with empty, '.' or '..' segments is not read: name it another way",
                 final=True,
             )
         space, _, rest = key.partition("/")

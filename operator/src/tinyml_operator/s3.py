@@ -40,9 +40,10 @@ class S3Storage:
     def bucket(self) -> str:
         return self._bucket
 
-    async def get(self, key: str) -> bytes | None:
+    async def get(self, key: str, *, most: int) -> bytes | None:
         def read() -> bytes:
-            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            with self._client.get_object(Bucket=self._bucket, Key=key)["Body"] as body:
+                return body.read(most)
 
         return await self._call(read, self._bucket)
 
@@ -64,16 +65,19 @@ class S3Storage:
         return size
 
     async def get_url(self, bucket: str, key: str, *, seconds: int) -> str:
-        return self._signer.generate_presigned_url(
-            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
-        )
+        return self._sign("get_object", {"Bucket": bucket, "Key": key}, seconds)
 
     async def put_url(self, key: str, *, seconds: int) -> str:
-        return self._signer.generate_presigned_url(
-            "put_object",
-            Params={"Bucket": self._bucket, "Key": key, "IfNoneMatch": "*"},
-            ExpiresIn=seconds,
-        )
+        params = {"Bucket": self._bucket, "Key": key, "IfNoneMatch": "*"}
+        return self._sign("put_object", params, seconds)
+
+    def _sign(self, operation: str, params: dict[str, str], seconds: int) -> str:
+        try:
+            return self._signer.generate_presigned_url(operation, Params=params, ExpiresIn=seconds)
+        except BotoCoreError as error:  # no credentials, or a name that S3 does not take
+            raise StorageError(
+                f"no URL can be presigned for bucket {params['Bucket']!r}: {error}"
+            ) from error
 
     async def _call(self, function: Callable[[], T], bucket: str) -> T | None:
         """Run in a thread; None for a missing key. Raises StorageError with a next step."""

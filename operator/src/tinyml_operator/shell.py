@@ -15,9 +15,16 @@ from typing import Any, assert_never
 
 from tinyml_api import edgegateway, modelbuild, tinymodel
 from tinyml_api.build import canonical_json
-from tinyml_api.conditions import REASONS, ConditionType, Reason, rfc3339
+from tinyml_api.conditions import REASONS, ConditionType, Reason, message_of, rfc3339
 from tinyml_kube.cluster import Cluster, Object, Ref
-from tinyml_kube.errors import AlreadyExistsError, NotFoundError
+from tinyml_kube.errors import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
 from tinyml_kube.resources import (
     EDGE_GATEWAY,
     EVENT,
@@ -38,6 +45,7 @@ from tinyml_operator.reconcile import sweep
 from tinyml_operator.reconcile import tinymodel as plan_model
 from tinyml_operator.reconcile import tinymodelrevision as plan_revision
 from tinyml_operator.reconcile.plan import Action, Apply, Create, Delete, Emit, Plan
+from tinyml_operator.reconcile.refusal import refused
 from tinyml_operator.reconcile.revision import Pins
 from tinyml_operator.settings import Settings
 from tinyml_operator.storage import Storage
@@ -49,6 +57,7 @@ SWEEP_KIND = "Sweep"  # not a kind of object: every object that may be due
 MODELS_KIND = "TinyModelsOf"  # every TinyModel of a namespace
 GATEWAYS_KIND = "EdgeGatewaysOf"  # every EdgeGateway of a namespace
 FULL_SWEEP_EVERY = 10
+LOOK_AGAIN_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +118,10 @@ class Shell:
         if obj is None:
             return None
         plan = await self._plan(key.kind, obj)
-        await self._carry_out(obj, plan)
+        try:
+            await self._carry_out(obj, plan)
+        except ConflictError:  # it has changed while it was looked at
+            return LOOK_AGAIN_S
         for kind, name in plan.ring:
             self.ring(Key(kind, key.namespace, name))
         return plan.requeue_after_s
@@ -123,7 +135,7 @@ class Shell:
             return plan_gateway.plan(await gather.edge_gateway(self._cluster, obj), now)
         if kind == REVISION_KIND:
             return plan_revision.plan(await gather.tiny_model_revision(self._cluster, obj), now)
-        build = await gather.model_build(self._cluster, self._storage, obj)
+        build = await gather.model_build(self._cluster, self._storage, obj, self._pins)
         sources = plan_build.wanted_sources(build, self._settings, now)
         if sources is not None:
             inputs = await inputs_of(
@@ -135,16 +147,28 @@ class Shell:
         return plan
 
     async def _carry_out(self, obj: Object, plan: Plan) -> None:
-        for action in plan.actions:
-            await self._apply(obj, action)
-        if plan.status is None:
+        try:
+            for action in plan.actions:
+                await self._apply(obj, action)
+        except (InvalidError, ForbiddenError) as error:
+            status, events = refused(obj, str(error), self._now())
+            for event in events:
+                await self._emit(obj, event)
+            await self._publish(obj, status)
+            raise
+        if plan.status is not None:
+            await self._publish(obj, plan.status)
+
+    async def _publish(self, obj: Object, status: Mapping[str, Any]) -> None:
+        """Write the status, if it is another, on the very version that it was made from."""
+        patch = merge_diff(obj.get("status") or {}, status)
+        if not patch:
             return
-        patch = merge_diff(obj.get("status") or {}, plan.status)
-        if patch:
-            try:
-                await self._cluster.patch_status(ref_of(obj), patch)
-            except NotFoundError:
-                log.debug("status not published, object is gone key=%s", obj["metadata"]["name"])
+        version = obj["metadata"]["resourceVersion"]
+        try:
+            await self._cluster.patch_status(ref_of(obj), patch, resource_version=version)
+        except NotFoundError:
+            log.debug("status not published, object is gone key=%s", obj["metadata"]["name"])
 
     async def _apply(self, obj: Object, action: Action) -> None:
         match action:
@@ -173,10 +197,19 @@ class Shell:
         )
 
     async def _emit(self, obj: Object, emit: Emit) -> None:
-        """Record an event; the same event on the same generation only counts up."""
+        """Record an event; the same event on the same generation only counts up.
+
+        Events help people and decide nothing: one that cannot be written stops nothing.
+        """
+        try:
+            await self._record(obj, emit)
+        except ClusterError as error:
+            log.warning("event not written name=%s error=%s", obj["metadata"]["name"], error)
+
+    async def _record(self, obj: Object, emit: Emit) -> None:
         now = self._now()
         metadata = obj["metadata"]
-        message = emit.message or REASONS[emit.reason]
+        message = message_of(emit.message or REASONS[emit.reason])
         same = [metadata["uid"], metadata.get("generation", 0), emit.reason, message]
         name = f"{metadata['name']}.{hashlib.sha256(canonical_json(same)).hexdigest()[:16]}"
         kind = "Warning" if emit.warning else "Normal"

@@ -19,8 +19,10 @@ class Storage(Protocol):
     def bucket(self) -> str:
         """Return the bucket for artifacts."""
 
-    async def get(self, key: str) -> bytes | None:
-        """Return the object of our bucket, None where there is none. Raises StorageError."""
+    async def get(self, key: str, *, most: int) -> bytes | None:
+        """Return the first `most` bytes of an object of our bucket, None where there is none.
+        Raises StorageError.
+        """
 
     async def put(self, key: str, data: bytes) -> None:
         """Store an object in our bucket. Raises StorageError."""
@@ -29,10 +31,12 @@ class Storage(Protocol):
         """Return the bytes of an object, None where there is none. Raises StorageError."""
 
     async def get_url(self, bucket: str, key: str, *, seconds: int) -> str:
-        """Return a presigned URL to GET the object."""
+        """Return a presigned URL to GET the object. Raises StorageError."""
 
     async def put_url(self, key: str, *, seconds: int) -> str:
-        """Return a presigned URL to PUT the object into our bucket with `If-None-Match: *`."""
+        """Return a presigned URL to PUT the object into our bucket with `If-None-Match: *`.
+        Raises StorageError.
+        """
 
 
 def build_prefix(namespace: str, request_digest: str) -> str:

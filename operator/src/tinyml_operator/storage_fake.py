@@ -13,9 +13,10 @@ class MemoryStorage:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.down: str | None = None
 
-    async def get(self, key: str) -> bytes | None:
+    async def get(self, key: str, *, most: int) -> bytes | None:
         self._check()
-        return self.objects.get((self.bucket, key))
+        found = self.objects.get((self.bucket, key))
+        return found[:most] if found is not None else None
 
     async def put(self, key: str, data: bytes) -> None:
         self._check()

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 GATHER_S = 0.05  # rings of one burst become one pass
 FIRST_RETRY_S = 0.5
 MOST_RETRY_S = 60.0
+PASS_LIMIT_S = 300.0  # a pass that hangs must not keep its worker for ever
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,7 +85,8 @@ class WorkQueue:
 
     async def _once(self, key: Key) -> None:
         try:
-            again_s = await self._reconcile(key)
+            async with asyncio.timeout(PASS_LIMIT_S):
+                again_s = await self._reconcile(key)
         except Exception as error:  # the outermost loop: a pass must not end the operator
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             wait_s = min(FIRST_RETRY_S * 2 ** (failures - 1), MOST_RETRY_S)

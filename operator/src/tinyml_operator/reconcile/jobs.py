@@ -11,6 +11,7 @@ from tinyml_api.build import EXIT_NEEDS_USER, Outcome, Termination
 from tinyml_api.conditions import Reason, parse_time
 from tinyml_api.group import ANNOTATION_ATTEMPT, ANNOTATION_SOURCES, ANNOTATION_TRY
 
+from tinyml_operator.manifests import CONTAINER
 from tinyml_operator.reconcile.plan import Meta, Object
 
 LAST_WORDS = 300  # characters of a log's end that a condition quotes
@@ -28,15 +29,24 @@ class Pod:
     termination: Termination | None
     trouble: str  # why it waits or was ended, in the kubelet's words; may be empty
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the builder has said that the user must change something."""
+        said = self.termination
+        failed = said is not None and said.outcome is Outcome.FAILED
+        return failed and self.exit_code == EXIT_NEEDS_USER
+
     @classmethod
     def of(cls, obj: Object) -> Self:
         status = obj.get("status") or {}
-        containers = status.get("containerStatuses") or []
-        state: Mapping[str, Any] = (containers[0].get("state") or {}) if containers else {}
+        state = _builder_state(status)
         ended = state.get("terminated")
         waiting = state.get("waiting") or {}
         words = [status.get("reason"), status.get("message")]
         words += [waiting.get("reason"), waiting.get("message")]
+        for condition in status.get("conditions") or []:
+            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                words += [condition.get("reason"), condition.get("message")]
         if ended and ended.get("reason") not in (None, "Completed", "Error"):
             words.append(ended["reason"])
         said = _termination(ended.get("message")) if ended else None
@@ -81,8 +91,8 @@ class Job:
             name=meta.name,
             uid=meta.uid,
             object=obj,
-            attempt=int(annotations.get(ANNOTATION_ATTEMPT, "1")),
-            tries=int(annotations.get(ANNOTATION_TRY, "1")),
+            attempt=_count(annotations.get(ANNOTATION_ATTEMPT)),
+            tries=_count(annotations.get(ANNOTATION_TRY)),
             sources=annotations.get(ANNOTATION_SOURCES, ""),
             complete="Complete" in conditions,
             failed=(conditions["Failed"].get("reason") or "Failed")
@@ -99,6 +109,12 @@ class Job:
         """Return this Job's pods, oldest first; not those of a former Job of the same name."""
         mine = [p for p in pods if p.job == self.name and p.job_uid in ("", self.uid)]
         return tuple(sorted(mine, key=lambda p: p.created))
+
+    def goes_on(self, pods: Iterable[Pod]) -> bool:
+        """Whether the Job has begun another pod after one that has given the final verdict."""
+        mine = self.pods(pods)
+        final = next((n for n, pod in enumerate(mine) if pod.is_final), len(mine))
+        return self.active and final + 1 < len(mine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +134,8 @@ def verdict(job: Job, pods: Iterable[Pod]) -> Verdict | None:
     """
     mine = job.pods(pods)
     for pod in mine:
-        said = pod.termination
-        if pod.exit_code == EXIT_NEEDS_USER and said and said.outcome is Outcome.FAILED:
-            return Verdict(reason_of(said), said.message, final=True)
+        if pod.is_final and pod.termination:
+            return Verdict(reason_of(pod.termination), pod.termination.message, final=True)
     if job.failed == "DeadlineExceeded":
         return Verdict(
             Reason.DEADLINE_EXCEEDED, f"job {job.name} ran longer than a build may", final=False
@@ -155,6 +170,18 @@ def _silence(job: Job, pod: Pod | None) -> str:
     how = f"exit status {pod.exit_code}" if pod.exit_code is not None else "did not end by itself"
     why = f", {pod.trouble}" if pod.trouble else ""
     return f"{found}: the builder left no message ({how}{why}); see kubectl logs job/{job.name}"
+
+
+def _builder_state(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state of the builder's container; others may have been put beside it."""
+    containers = status.get("containerStatuses") or []
+    named = [c for c in containers if c.get("name") == CONTAINER] or containers
+    return (named[0].get("state") or {}) if named else {}
+
+
+def _count(text: str | None) -> int:
+    """Return the count of an annotation; anybody may have edited it."""
+    return int(text) if text and text.isdecimal() and len(text) < 10 else 1
 
 
 def _job_of(pod: Object) -> str:

@@ -22,6 +22,7 @@ from tinyml_api.conditions import (
     Reason,
     find,
     is_true,
+    message_of,
     parse_time,
     rfc3339,
     settle,
@@ -31,7 +32,16 @@ from tinyml_api.modelbuild import BuildSummary, ModelBuildSpec, ModelBuildStatus
 
 from tinyml_operator import manifests
 from tinyml_operator.reconcile.jobs import Job, Pod, Verdict, verdict
-from tinyml_operator.reconcile.plan import Action, Apply, Create, Delete, Emit, Meta, Plan
+from tinyml_operator.reconcile.plan import (
+    Action,
+    Apply,
+    Create,
+    Delete,
+    Emit,
+    Meta,
+    Object,
+    Plan,
+)
 from tinyml_operator.reconcile.states import status_dict
 from tinyml_operator.settings import Settings
 
@@ -74,6 +84,7 @@ class Observed:
     result: BuildResult | Problem | None
     jobs: tuple[Job, ...] = ()
     pods: tuple[Pod, ...] = ()
+    secret: Object | None = None  # with the request
     request_expires: datetime | None = None
     report: str = ""
     inputs: Inputs | Problem | None = None
@@ -191,9 +202,9 @@ def plan(o: Observed, settings: Settings, now: datetime) -> Plan:
         case Step.GIVE_UP:
             return _give_up(o, following, now)
         case Step.WAIT_FOR_SOURCES:
-            return _waiting(o, Reason.QUEUED, "no TinyModel names the files any more", now)
+            return _waiting(o, now)
         case Step.WAIT_FOR_STORE:
-            return _blocked(o, o.result, settings, now)
+            return _without_store(o, settings, now)
 
 
 def _publish(o: Observed, now: datetime) -> Plan:
@@ -220,12 +231,14 @@ def _publish(o: Observed, now: datetime) -> Plan:
     )
     ready = Finding(ConditionType.READY, ConditionStatus.TRUE, Reason.BUILT, message)
     actions: tuple[Action, ...] = (Emit(Reason.BUILT, message),) if first else ()
-    return Plan(actions, _status(o, status, (ready,), now))
+    return Plan(actions + _tidy(o), _status(o, status, (ready,), now))
 
 
 def _start(o: Observed, following: Next, settings: Settings, now: datetime) -> Plan:
     inputs = o.inputs
     if not isinstance(inputs, Inputs):
+        if following.attempt is None and _runs(o, following.job):  # it has read the request
+            return replace(_watch(o, following, now), requeue_after_s=_patience_s(o, settings, now))
         problem = inputs or Problem(Reason.INTERNAL_ERROR, "inputs were not resolved")
         return _blocked(o, problem, settings, now)
     request = o.spec.request(
@@ -261,7 +274,7 @@ def _watch(o: Observed, following: Next, now: datetime) -> Plan:
     if job is None:
         raise TypeError("a Job is watched where there is one")
     mine = job.pods(o.pods)
-    running = any(p.started and p.exit_code is None for p in mine)
+    running = _runs(o, job)
     trouble = next((p.trouble for p in mine if p.trouble and not p.started), "")
     reason = Reason.BUILDING if running else Reason.QUEUED
     message = f"attempt {job.attempt} runs as job {job.name}" + (f": {trouble}" if trouble else "")
@@ -289,7 +302,7 @@ def _retry_later(o: Observed, following: Next, settings: Settings, now: datetime
 def _give_up(o: Observed, following: Next, now: datetime) -> Plan:
     job, failure = following.job, following.verdict
     if job is None or failure is None:  # its Job is gone; the status still says why
-        return Plan()
+        return Plan(_tidy(o))
     message = failure.message
     if not failure.final:
         message = f"{message}; gave up after {job.tries} attempts: delete this object to try again"
@@ -297,12 +310,34 @@ def _give_up(o: Observed, following: Next, now: datetime) -> Plan:
         Finding(ConditionType.READY, ConditionStatus.FALSE, failure.reason, message),
         Finding(ConditionType.STALLED, ConditionStatus.TRUE, failure.reason, message),
     )
+    known = (
+        o.status.completion_time if is_true(o.status.conditions, ConditionType.STALLED) else None
+    )
     status = _of_job(o.status, job, now)
-    status = replace(status, completion_time=status.completion_time or rfc3339(now))
+    status = replace(status, completion_time=status.completion_time or known or rfc3339(now))
     actions: tuple[Action, ...] = _emit_once(o, failure.reason, message)
-    if job.active:  # an API server without podFailurePolicy would start it again
+    if job.goes_on(o.pods):  # an API server without podFailurePolicy starts it again
         actions += (Delete(job.object),)
-    return Plan(actions, _status(o, status, findings, now))
+    return Plan(actions + _tidy(o), _status(o, status, findings, now))
+
+
+def _tidy(o: Observed) -> tuple[Action, ...]:
+    """Nobody reads the request any more: its URLs need not lie about until they expire."""
+    if o.secret is None or any(j.active for j in o.jobs):
+        return ()
+    return (Delete(o.secret),)
+
+
+def _without_store(o: Observed, settings: Settings, now: datetime) -> Plan:
+    """What a build has come to holds, whether or not the store answers just now."""
+    problem = o.result
+    ended = find(o.status.conditions, ConditionType.READY)
+    built = ended is not None and ended.reason == Reason.BUILT
+    stalled = is_true(o.status.conditions, ConditionType.STALLED)
+    away = isinstance(problem, Problem) and problem.reason is Reason.STORAGE_UNREACHABLE
+    if away and (built or stalled):
+        return Plan(requeue_after_s=settings.retry_most_s)
+    return _blocked(o, problem, settings, now)
 
 
 def _blocked(o: Observed, problem: Any, settings: Settings, now: datetime) -> Plan:
@@ -334,9 +369,15 @@ def _patience_s(o: Observed, settings: Settings, now: datetime) -> float:
     return min(max(lasted_s / 2, settings.retry_first_s), settings.retry_most_s)
 
 
-def _waiting(o: Observed, reason: Reason, message: str, now: datetime) -> Plan:
-    ready = Finding(ConditionType.READY, ConditionStatus.UNKNOWN, reason, message)
-    return Plan(status=_status(o, o.status, (ready,), now))
+def _runs(o: Observed, job: Job | None) -> bool:
+    mine = job.pods(o.pods) if job is not None else ()
+    return any(p.started and p.exit_code is None for p in mine)
+
+
+def _waiting(o: Observed, now: datetime) -> Plan:
+    message = "no TinyModel asks for this build now, or those that do are suspended"
+    ready = Finding(ConditionType.READY, ConditionStatus.UNKNOWN, Reason.QUEUED, message)
+    return Plan(_tidy(o), _status(o, o.status, (ready,), now))
 
 
 def _progress(reason: Reason, message: str) -> tuple[Finding, ...]:
@@ -361,7 +402,8 @@ def _of_job(status: ModelBuildStatus, job: Job, now: datetime) -> ModelBuildStat
 
 def _emit_once(o: Observed, reason: Reason, message: str) -> tuple[Action, ...]:
     before = find(o.status.conditions, ConditionType.READY)
-    if before is not None and before.reason == reason and before.message == message:
+    same = before is not None and before.message == message_of(message)
+    if before is not None and before.reason == reason and same:
         return ()
     return (Emit(reason, message, warning=True),)
 

@@ -14,7 +14,7 @@ from tinyml_api.build import Budget as RequestBudget
 from tinyml_api.build import BuildRequest, Input, QuantizationMode, canonical_json
 from tinyml_api.conditions import ConditionType, Reason, find
 from tinyml_api.modelbuild import ModelBuildSpec, ModelBuildStatus, build_name
-from tinyml_api.tinymodel import BudgetSpec, TinyModelSpec, TinyModelStatus, digest_of
+from tinyml_api.tinymodel import MAX_CLASSES, BudgetSpec, TinyModelSpec, TinyModelStatus, digest_of
 from tinyml_api.tinymodelrevision import TinyModelRevisionSpec
 
 from tinyml_operator.reconcile.claims import Claimant, Gateway, Selected, selection
@@ -79,6 +79,11 @@ class Wanted:
     builds: Mapping[str, ModelBuildSpec]
     missing: tuple[str, ...]
     spec_hash: str
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there are more classes than a revision has room for."""
+        return len(self.builds) > MAX_CLASSES
 
 
 def wanted(o: Observed, pins: Pins) -> Wanted:

@@ -8,7 +8,7 @@ devices. Until then, and if it fails, the former one stays rolled out.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tinyml_api.conditions import Reason, rfc3339
 from tinyml_api.modelbuild import KIND as BUILD_KIND
@@ -35,6 +35,8 @@ from tinyml_operator.reconcile.revision import (
 )
 from tinyml_operator.reconcile.tinymodel_status import View, publish
 
+NAMESAKE_PATIENCE = timedelta(seconds=30)
+
 
 def plan(o: Observed, pins: Pins, now: datetime) -> Plan:
     """Return what to do for this model now."""
@@ -42,9 +44,10 @@ def plan(o: Observed, pins: Pins, now: datetime) -> Plan:
         return Plan()
     w = wanted(o, pins)
     current = newest(o.meta, o.revisions)
-    taken = _taken_name(o, current)
+    taken = _taken_name(o, current, now)
     actions: list[Action] = []
-    if not o.spec.suspend and w.builds and not w.missing and not taken:
+    stands = o.spec.suspend or w.missing or w.too_many or taken
+    if w.builds and not stands:
         if not covers(current, w):
             current = _next_revision(o, w, current, pins)
             actions.append(Apply(manifests.revision(o.meta, current.spec)))
@@ -68,8 +71,13 @@ def plan(o: Observed, pins: Pins, now: datetime) -> Plan:
     return Plan((*actions, *events), published, wait_s, tuple(unfinished))
 
 
-def _taken_name(o: Observed, current: Revision | None) -> str:
-    """Return the next revision's name if an object of a deleted namesake still has it."""
+def _taken_name(o: Observed, current: Revision | None, now: datetime) -> str:
+    """Return the next revision's name if an object of a deleted namesake still has it.
+
+    The garbage collector is waited for; what it leaves (`--cascade=orphan`) is passed over then.
+    """
+    if now - o.meta.created > NAMESAKE_PATIENCE:
+        return ""
     number = current.spec.number + 1 if current else 1
     name = manifests.revision_name(o.meta.name, number)
     return name if any(r.meta.name == name for r in o.revisions) else ""
@@ -77,6 +85,9 @@ def _taken_name(o: Observed, current: Revision | None) -> str:
 
 def _next_revision(o: Observed, w: Wanted, current: Revision | None, pins: Pins) -> Revision:
     number = current.spec.number + 1 if current else 1
+    others = {r.meta.name for r in o.revisions}
+    while manifests.revision_name(o.meta.name, number) in others:
+        number += 1
     spec = TinyModelRevisionSpec(
         tiny_model=TinyModelRef(o.meta.name, o.meta.uid),
         number=number,

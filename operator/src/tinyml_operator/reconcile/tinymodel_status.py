@@ -20,6 +20,7 @@ from tinyml_api.conditions import (
 from tinyml_api.gatewaydeployment import DeviceState
 from tinyml_api.modelbuild import build_name
 from tinyml_api.tinymodel import (
+    MAX_CLASSES,
     MAX_FAILURES,
     ClassState,
     ClassStatus,
@@ -31,7 +32,7 @@ from tinyml_api.tinymodel import (
 from tinyml_operator.reconcile import states
 from tinyml_operator.reconcile.claims import Selected
 from tinyml_operator.reconcile.plan import Emit
-from tinyml_operator.reconcile.revision import Build, Observed, Revision, Wanted
+from tinyml_operator.reconcile.revision import Build, Observed, Revision, Wanted, covers
 
 YES, NO, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -49,6 +50,10 @@ OF_THE_MODEL = frozenset(
 )
 # States of the devices that need nothing but the user; nothing of ours is under way.
 _AT_REST = frozenset({Reason.NO_DEVICES_SELECTED, Reason.DEVICES_CONTESTED, Reason.SUSPENDED})
+# Findings that wait for the user.
+_STUCK = frozenset(
+    {Reason.DEVICE_CLASS_MISSING, Reason.TOO_MANY_DEVICE_CLASSES, Reason.NO_FIRMWARE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +111,23 @@ def _fleet(view: View) -> _Fleet:
 
 
 def _count_group(view: View, selected: Selected, fleet: _Fleet) -> None:
-    """A device counts by its state if it is given the rolled out revision, else as pending."""
+    """A device counts by its state if it is given the rolled out revision, else as pending.
+
+    Names of revisions come again after a deletion, and a group may change its class: the build
+    tells whether what the device is given is what it shall have.
+    """
     group = selected.group
     deployment = view.observed.deployments.get(selected.gateway)
     given = deployment.states(group.name) if deployment else {}
+    release = view.rolled_out.spec.release if view.rolled_out else None
     revision = view.rolled_out.meta.name if view.rolled_out else None
+    builds = (
+        {i.build for i in release.images if i.device_class == group.device_class} if release else ()
+    )
     letters = fleet.by_class.setdefault(group.device_class, [])
     for device in group.devices:
         image, state = given.get(device, (None, DeviceState.PENDING))
-        current = image is not None and image.revision == revision
+        current = image is not None and image.revision == revision and image.build in builds
         letters.append(state if current else DeviceState.PENDING)
     if deployment is not None:
         fleet.failures += [
@@ -140,7 +153,7 @@ def _classes(view: View, fleet: _Fleet) -> tuple[ClassStatus, ...]:
                 **states.count(fleet.by_class.get(name, [])),
             )
         )
-    return tuple(rows)
+    return tuple(rows[:MAX_CLASSES])
 
 
 def _state(build: Build | None) -> ClassState:
@@ -211,6 +224,12 @@ def _compiled(view: View, troubled: tuple[_Trouble, ...]) -> Finding:
         there = ", ".join(sorted(view.observed.classes)) or "none"
         message = f"DeviceClass {names} does not exist: apply it, or name one of: {there}"
         return Finding(kind, NO, Reason.DEVICE_CLASS_MISSING, message)
+    if w.too_many:
+        message = (
+            f"{len(w.builds)} device classes are asked for, a TinyModel can have {MAX_CLASSES}: "
+            "narrow spec.deploy, or spread its devices over several TinyModels"
+        )
+        return Finding(kind, NO, Reason.TOO_MANY_DEVICE_CLASSES, message)
     if view.taken:
         message = f"TinyModelRevision {view.taken!r} of a deleted TinyModel is still there"
         return Finding(kind, UNKNOWN, Reason.REVISION_NAME_TAKEN, message)
@@ -273,6 +292,8 @@ def _rolled_out(view: View, fleet: _Fleet) -> Finding:
         if first is not None:
             told += f"; first: {first.gateway}/{first.device}: {first.message or first.reason}"
         return Finding(kind, NO, Reason.DEVICES_FAILED, told)
+    if not covers(view.rolled_out, view.wanted):
+        return Finding(kind, UNKNOWN, Reason.BUILDING, f"{told}; this spec is not released yet")
     if counts["updating"] or counts["pending"]:
         return Finding(kind, NO, Reason.ROLLING_OUT, told)
     if counts["offline"]:
@@ -316,7 +337,7 @@ def _stalled(
     if stuck is not None:
         return Finding(kind, YES, stuck.reason, stuck.message)
     for f in specific:
-        if f.reason in (Reason.DEVICE_CLASS_MISSING, Reason.NO_FIRMWARE):
+        if f.reason in _STUCK:
             return Finding(kind, YES, f.reason, f.message)
     return None
 
