@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,18 @@ def test_firmware_runs_in_place_in_its_slot(tmp_path: Path) -> None:
     assert "tml_model" in linked.map
 
 
-def test_the_same_sources_give_the_same_bytes_in_another_folder(tmp_path: Path) -> None:
-    first = firmware(a_target(), tmp_path / "one")
-    second = firmware(a_target(), tmp_path / "another" / "place")
+@pytest.mark.parametrize("toolchain", ["auto", "ziglang"])
+def test_the_same_sources_give_the_same_bytes_in_another_folder(
+    toolchain: str, tmp_path: Path
+) -> None:
+    target = a_target()
+    tools = select(target, toolchain)
+    sources = {"model.c": MODEL % {"ballast": 1, "arena": 16}}
+    folders = (tmp_path / "one", tmp_path / "another" / "place")
+    first, second = (build_firmware(target, tools, sources, (), folder) for folder in folders)
     assert first == second
-    assert str(tmp_path).encode() not in first.elf
+    for place in (str(tmp_path), str(Path.home()), sys.prefix):
+        assert place.encode() not in first.elf
 
 
 def test_code_beyond_its_slot_is_refused_with_the_numbers(tmp_path: Path) -> None:

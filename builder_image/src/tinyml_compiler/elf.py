@@ -115,6 +115,38 @@ def strip(data: bytes) -> bytes:
     return bytes(stripped)
 
 
+def without_debug(data: bytes) -> bytes:
+    """Return an executable without debug information, which names folders of whoever built it.
+
+    What is loaded stays where it is; sections keep their numbers, those of debugging become empty.
+    """
+    elf, bits = read_elf(data), data[4]
+    header, table = _HEADERS[bits], _SECTIONS[bits]
+    fields = list(header.unpack_from(data))
+    ends = [header.size, fields[4] + fields[8] * fields[9]]
+    ends += [s.offset + s.size for s in elf.sections if s.is_stored]
+    content = bytearray(data[: max(ends)])
+    rows = []
+    for section, row in zip(
+        elf.sections,
+        table.iter_unpack(_table(data, fields[5], fields[10], fields[11])),
+        strict=True,
+    ):
+        if section.name.startswith(".debug"):
+            row = (0,) * len(row)
+        elif section.size and not section.is_loaded:
+            content += bytes(-len(content) % 8)
+            at = len(content)
+            content += data[section.offset : section.offset + section.size]
+            row = (*row[:4], at, *row[5:])
+        rows.append(table.pack(*row))
+    content += bytes(-len(content) % 8)
+    fields[5] = len(content)
+    content += b"".join(rows)
+    content[: header.size] = data[:16] + header.pack(*fields)[16:]
+    return bytes(content)
+
+
 def _read(data: bytes, bits: int) -> Elf:
     header = _HEADERS[bits].unpack_from(data)
     entry, program_at, section_at = header[3], header[4], header[5]

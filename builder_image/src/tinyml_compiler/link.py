@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyml_compiler import runtime_sources
-from tinyml_compiler.elf import STT_FUNC, STT_OBJECT, Elf, read_elf, strip
+from tinyml_compiler.elf import STT_FUNC, STT_OBJECT, Elf, read_elf, strip, without_debug
 from tinyml_compiler.errors import (
     ArenaTooLargeError,
     CodeTooLargeError,
@@ -272,7 +272,7 @@ def _link(
         )
         script = f"ld/{port.linker_script}"
     toolchain.link([unit.output for unit in units], output, work, script=script)
-    return (work / output).read_bytes()
+    return without_debug((work / output).read_bytes())
 
 
 def _link_model(

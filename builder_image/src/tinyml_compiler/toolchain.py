@@ -37,7 +37,9 @@ _COMMON_FLAGS = (
     "-fno-ident",
 )
 _BARE_FLAGS = ("-ffreestanding",)
-_ZIG_FLAGS = ("-fno-sanitize=undefined",)  # zig's default without optimisation
+# Against zig's defaults: sanitizers without optimisation, and debug information. That of zig's own
+# libraries goes after linking (elf.without_debug).
+_ZIG_FLAGS = ("-fno-sanitize=undefined", "-g0")
 _LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--build-id=none")
 
 _INSTALL = {

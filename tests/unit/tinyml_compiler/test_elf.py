@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from tinyml_compiler.elf import STT_FUNC, ElfError, read_elf, strip
+from tinyml_compiler.elf import STT_FUNC, ElfError, read_elf, strip, without_debug
 
 CODE = b"\x01\x02\x03\x04"
 
@@ -76,6 +76,16 @@ def test_stripping_keeps_the_segments_alone() -> None:
     stripped = read_elf(strip(an_elf()))
     assert stripped.segments == read_elf(an_elf()).segments
     assert (stripped.sections, stripped.symbols) == ((), ())
+
+
+def test_debug_information_goes_and_all_else_stays() -> None:
+    whole, debugged = an_elf(), an_elf().replace(b".text\0", b".debug")  # the name of section 1
+    kept, gone = read_elf(without_debug(whole)), read_elf(without_debug(debugged))
+    assert (kept.segments, kept.symbols) == (read_elf(whole).segments, read_elf(whole).symbols)
+    assert [section.name for section in kept.sections] == ["", ".text", ".symtab", ".strtab"]
+    assert kept.sections[1] == read_elf(whole).sections[1]
+    assert gone.sections[1].size == 0
+    assert gone.symbols == kept.symbols
 
 
 def test_a_file_that_is_cut_off_or_of_another_kind_is_refused() -> None:
