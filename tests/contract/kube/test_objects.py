@@ -95,6 +95,20 @@ def test_a_merge_patch_with_an_old_version_conflicts(kube: Kube, namespace: str)
     assert reply.code == 409
 
 
+def test_a_status_with_an_old_version_conflicts(kube: Kube, namespace: str) -> None:
+    path = widgets(namespace, "a")
+    old = kube.create(widgets(namespace), widget("a"))["metadata"]["resourceVersion"]
+    kube.merge(path, {"spec": {"size": 3}})
+    body = {"metadata": {"resourceVersion": old}, "status": {"seen": 1}}
+    late = kube.request("PATCH", f"{path}/status", body, content_type=MERGE_PATCH)
+    assert (late.code, late.body["reason"]) == (409, "Conflict")
+    kube.request("DELETE", path)
+    kube.create(widgets(namespace), widget("a"))
+    late = kube.request("PATCH", f"{path}/status", body, content_type=MERGE_PATCH)
+    assert (late.code, late.body["reason"]) == (409, "Conflict")
+    assert "status" not in kube.get(path)
+
+
 def test_a_built_in_kind_can_be_replaced_blindly(kube: Kube, namespace: str) -> None:
     kube.create(config_maps(namespace), config_map("c", a="1"))
     reply = kube.request("PUT", config_maps(namespace, "c"), config_map("c", b="2"))

@@ -34,6 +34,8 @@ from tinyml_kube.resources import (
     JOB,
     MODEL_BUILD,
     OURS,
+    POD,
+    SECRET,
     TINY_MODEL,
     ref_of,
 )
@@ -47,6 +49,8 @@ from tests.support.pod_node import PodNode
 from .conftest import _real as real_server
 
 PATIENCE_S = 60.0
+IDLE_S = float(os.environ.get("TINYML_TEST_IDLE_S", "7"))  # three sweeps and more
+BUILDS_OF_OURS = {"app.kubernetes.io/managed-by": "tinyml-operator"}
 BUCKET = "tinyml"
 FAKE_BUILDER = REPO / "tests" / "support" / "fake_builder.py"
 
@@ -182,7 +186,10 @@ async def site(
             await cluster.apply(yaml.safe_load(path.read_text()), field_manager="tests")
         for resource in OURS:
             await made.eventually(lambda r=resource: _done(lambda: cluster.list(r)), "CRDs served")
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        # The strictest of Kubernetes' pod security standards: build pods must pass it.
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        metadata = {"name": name, "labels": labels}
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         await cluster.create(space)
         catalogue = yaml.safe_load((REPO / "crds" / "catalogue" / "posix.yaml").read_text())
         catalogue["metadata"]["name"] = name  # cluster-scoped: one of the test's own
@@ -237,6 +244,38 @@ async def test_a_refused_model_says_why_and_a_corrected_one_recovers(site: Site)
     await site.ready("digits")
 
 
+async def test_an_idle_operator_writes_nothing(site: Site) -> None:
+    await site.gateway(a_group("a", site.class_name), a_group("b", "no-such-class", use="else"))
+    await site.model(b"good")
+    await site.ready("digits")
+    build_only: dict[str, Any] = {"deploy": None, "deviceClasses": [site.class_name]}
+    await site.model(b"bad:ModelInvalid", "refused", **build_only)
+    await site.ready("refused", "False", "ModelInvalid")
+    await site.model(b"good", "younger")
+    await site.ready("younger", "False", "DevicesContested")
+    await asyncio.sleep(3)  # Job and pods of the last build come to their end
+    before = await _versions(site)
+    assert len(before) > 12
+    await asyncio.sleep(IDLE_S)
+    assert await _versions(site) == before
+
+
+async def test_a_namesake_starts_anew(site: Site) -> None:
+    await site.gateway()
+    await site.model(b"good")
+    old = await site.ready("digits")
+    await site.cluster.delete(Ref(TINY_MODEL, site.namespace, "digits"))
+    made = await site.model(b"another")
+    assert made["metadata"]["uid"] != old["metadata"]["uid"]
+    obj = await site.ready("digits")
+    assert obj["metadata"]["uid"] == made["metadata"]["uid"]
+    deployment = await site.cluster.get(Ref(GATEWAY_DEPLOYMENT, site.namespace, "site"))
+    assert deployment is not None
+    (image,) = deployment["spec"]["images"]
+    assert image["build"] == obj["status"]["classes"][0]["build"]
+    assert await site.cluster.list(SECRET, site.namespace, labels=BUILDS_OF_OURS) == []
+
+
 async def test_a_killed_operator_loses_nothing(site: Site) -> None:
     await site.gateway()
     await site.model(b"slow:3")
@@ -279,6 +318,16 @@ async def test_an_agent_gets_the_artifacts_of_its_own_deployment_only(site: Site
         assert (await get(unknown, tokens["tinyml-gateway-site"]))[0] == 404
         code, data = await get("/metrics", None)
         assert b'tinyml_builds_finished_total{reason="Built"} 1.0' in data
+
+
+async def _versions(site: Site) -> dict[str, str]:
+    """Return the version of every object of the namespace that an operator could write."""
+    return {
+        f"{resource.kind}/{obj['metadata']['name']}": obj["metadata"]["resourceVersion"]
+        for resource in (*OURS, EVENT, JOB, POD, SECRET)
+        if resource.namespaced
+        for obj in await site.cluster.list(resource, site.namespace)
+    }
 
 
 async def _token(site: Site, name: str) -> str:

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tinyml_kube.resources import GATEWAY_DEPLOYMENT, MODEL_BUILD
 from tinyml_operator.artifacts import Agent, ArtifactServer, agent_of
 from tinyml_operator.metrics import Metrics
+from tinyml_operator.storage import StorageError
 
 from tests.support.operator_world import NAMESPACE, World, a_gateway, a_group, a_tiny_model
 
@@ -92,3 +93,27 @@ async def test_health_and_metrics_are_served(client: TestClient) -> None:  # typ
     assert (await client.get("/healthz")).status == 200
     text = await (await client.get("/metrics")).text()
     assert 'tinyml_artifact_requests_total{code="401"} 1.0' in text
+
+
+async def test_a_store_that_presigns_nothing_is_a_503(world: World, client: TestClient) -> None:  # type: ignore[type-arg]
+    async def refuse(bucket: str, key: str, *, seconds: int) -> str:
+        raise StorageError("Unable to locate credentials")
+
+    world.storage.get_url = refuse  # type: ignore[method-assign]
+    deployment = await world.get(GATEWAY_DEPLOYMENT, "site")
+    digest = deployment["spec"]["images"][0]["code"]["digest"]
+    status, told = await ask(client, world, "tinyml-gateway-site", digest)
+    assert (status, told) == (503, "the artifact store does not answer: try again")
+    assert (await ask(client, world, "tinyml-gateway-site", digest.upper()))[0] == 404
+    assert (await ask(client, world, "tinyml-gateway-site", "..%2F..%2Fmetrics"))[0] == 404
+
+
+async def test_no_token_is_logged(
+    world: World,
+    client: TestClient,  # type: ignore[type-arg]
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    headers = {"Authorization": "Bearer a-token-of-somebody"}
+    assert (await client.get(f"/artifacts/{UNKNOWN}", headers=headers)).status == 401
+    assert "a-token-of-somebody" not in caplog.text

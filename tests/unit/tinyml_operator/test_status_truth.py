@@ -366,3 +366,23 @@ async def test_an_event_that_cannot_be_written_stops_nothing(verb: str) -> None:
     world.cluster.hook = refuse
     await world.settle()
     assert (await world.condition("digits", "Ready"))["status"] == "True"
+
+
+async def test_failures_of_a_former_revision_are_not_named_after_the_next_is_released() -> None:
+    world = await a_world(a_gateway(), a_tiny_model())
+    await world.settle()
+    deployment = await world.get(GATEWAY_DEPLOYMENT, "site")
+    failure = {"device": "line-a-1", "reason": "UploadFailed", "message": "of the former"}
+    report = [{"image": deployment["spec"]["images"][0]["name"], "states": "RF"}]
+    status = {"groups": report, "failures": [failure]}
+    await world.cluster.patch_status(ref_of(deployment), status)
+    await world.reconcile_all()
+    assert (await world.get(TINY_MODEL, "digits"))["status"]["failures"] != []
+    await world.add(another_model())
+    for _ in range(4):  # the agent says nothing yet
+        await world.reconcile_all()
+        await world.run_jobs()
+    found = (await world.get(TINY_MODEL, "digits"))["status"]
+    assert found["rolledOutRevision"] == "digits-2"
+    assert found["devices"]["pending"] == 2
+    assert "failures" not in found

@@ -70,7 +70,9 @@ class Deployment:
         return found
 
     def failures(self, devices: Iterable[str]) -> tuple[FailedDevice, ...]:
-        """Return what the agent says of these devices."""
+        """Return what the agent says of these devices, if it speaks of this very spec."""
+        if self.status.observed_generation != self.meta.generation:
+            return ()
         wanted = set(devices)
         return tuple(f for f in self.status.failures if f.device in wanted)
 

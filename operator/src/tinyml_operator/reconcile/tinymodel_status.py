@@ -125,14 +125,17 @@ def _count_group(view: View, selected: Selected, fleet: _Fleet) -> None:
         {i.build for i in release.images if i.device_class == group.device_class} if release else ()
     )
     letters = fleet.by_class.setdefault(group.device_class, [])
+    told: list[str] = []  # devices that the agent's report is about
     for device in group.devices:
         image, state = given.get(device, (None, DeviceState.PENDING))
         current = image is not None and image.revision == revision and image.build in builds
         letters.append(state if current else DeviceState.PENDING)
+        if current:
+            told.append(device)
     if deployment is not None:
         fleet.failures += [
             DeviceFailure(selected.gateway, f.device, f.reason, f.message)
-            for f in deployment.failures(group.devices)
+            for f in deployment.failures(told)
         ]
 
 
