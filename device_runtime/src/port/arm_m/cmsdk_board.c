@@ -1,4 +1,5 @@
 /* Arm's MPS2 and MPS3 boards: CMSDK UART 0 and timer 0; flash is memory. tml_board.h has the addresses. */
+#include "../common/clock.h"
 #include "startup.h"
 #include "tml/port.h"
 #include "tml_board.h"
@@ -97,7 +98,10 @@ _Noreturn void tml_port_halt(const char *why) {
   }
 }
 
-uint64_t tml_port_ticks(void) { return UINT32_MAX - TIMER->value; } /* starts over after 2^32 ticks: 171 s at 25 MHz */
+uint64_t tml_port_ticks(void) { /* the timer starts over after 2^32 ticks: 171 s at 25 MHz */
+  static tml_clock_t clock;
+  return tml_clock_ticks(&clock, UINT32_MAX - TIMER->value);
+}
 uint32_t tml_port_ticks_hz(void) { return TML_BOARD_CLOCK_HZ; }
 const char *tml_port_hardware_id(void) { return ""; }
 uint32_t tml_port_boots(void) { return tml_arm_boots(); }
