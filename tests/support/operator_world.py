@@ -115,7 +115,12 @@ class World:
     """`build` says how a Job ends: None for success, else what the builder leaves behind."""
 
     settings: Settings = field(
-        default_factory=lambda: Settings(s3_bucket="tinyml", compiler="tinyml-1", toolchain="cc-1")
+        default_factory=lambda: Settings(
+            s3_bucket="tinyml",
+            compiler="tinyml-1",
+            toolchain="cc-1",
+            allowed_buckets=("models",),
+        )
     )
     build: Callable[[BuildRequest], Termination | None] = good_build
     built: list[str] = field(default_factory=list)  # request digests of Jobs that ran

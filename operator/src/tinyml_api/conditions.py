@@ -110,7 +110,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.STORAGE_UNREACHABLE: "The artifact store does not answer; it is tried again.",
         Reason.REQUEST_INVALID: "The builder cannot read the request: versions do not match.",
         Reason.INTERNAL_ERROR: "The builder met something that it does not know; see its log.",
-        Reason.SOURCE_NOT_ALLOWED: "The operator's settings do not allow the host of the URI.",
+        Reason.SOURCE_NOT_ALLOWED: "The operator's settings do not allow the host or the "
+        "bucket of the URI.",
         Reason.BUILD_JOB_FAILED: "The Job ended without a word from the builder too many times.",
         Reason.DEADLINE_EXCEEDED: "The Job ran longer than a build may.",
         Reason.QUEUED: "The Job is there, its pod has not started.",

@@ -170,6 +170,7 @@ class Environment:
             "TINYML_HTTP_HOST": "127.0.0.1",
             "TINYML_S3_ENDPOINT": self.storage.endpoint,
             "TINYML_S3_BUCKET": BUCKET,
+            "TINYML_ALLOWED_BUCKETS": "*",
             "TINYML_TOOLCHAIN": TOOLCHAIN,
             "TINYML_BUILDER_COMMAND": f"{self.settings.python} -m tinyml_compiler",
             **self.storage.credentials(),

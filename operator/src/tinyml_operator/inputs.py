@@ -107,11 +107,13 @@ class _Resolver:
 
     async def _s3(self, uri: str, bucket: str, key: str) -> str:
         settings = self._settings
-        if settings.allowed_buckets and bucket not in (*settings.allowed_buckets, self.bucket):
-            there = ", ".join((*settings.allowed_buckets, self.bucket))
+        allowed = (*settings.allowed_buckets, self.bucket)
+        if "*" not in allowed and bucket not in allowed:
+            there = ", ".join(allowed)
             raise _ProblemError(
                 Reason.SOURCE_NOT_ALLOWED,
-                f"{uri}: bucket {bucket!r} is not one of the operator's allowed buckets ({there})",
+                f"{uri}: bucket {bucket!r} is not one of the operator's allowed buckets "
+                f"({there}): use one of these, or add the bucket to TINYML_ALLOWED_BUCKETS",
                 final=True,
             )
         if not {"", ".", ".."}.isdisjoint(key.split("/")):  # a client may resolve them

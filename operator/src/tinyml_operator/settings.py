@@ -30,7 +30,8 @@ class Settings:
     """Seconds end in `_s`. Lists are separated by commas, `builder_command` as a shell would.
 
     `namespaces` empty: all. `allowed_hosts`: hosts that `http(s)://` sources may name (none by
-    default). `allowed_buckets` empty: every bucket that the credentials can read.
+    default). `allowed_buckets`: buckets that `s3://` sources may name besides the operator's own
+    (`*`: every one that its credentials read), as tenants are given URLs that the operator signs.
     `s3_public_endpoint`: the endpoint as pods and gateways reach it, if they reach it by another
     name; presigned URLs are made for it.
     """

@@ -301,6 +301,7 @@ async def test_a_missing_source_is_told_before_a_job_is_made_and_recovers() -> N
         ("https://evil.example/m.tflite", "allowed hosts (none)"),
         ("s3://tinyml/other/builds/abc/code.img", "namespace 'other'"),
         ("s3://tinyml/team/../other/builds/abc/code.img", "'..' segments"),
+        ("s3://another-teams/m.tflite", "allowed buckets (models, tinyml)"),
         ("s3://tinyml//other/builds/abc/code.img", "empty"),
         ("https://[/m.tflite", "allowed hosts"),
         ("https://evil.example\\@good.example/m.tflite", "host None"),

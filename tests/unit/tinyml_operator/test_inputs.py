@@ -47,3 +47,15 @@ async def test_a_key_keeps_its_question_marks() -> None:
     await world.add(a_tiny_model(source=source, budget={"flashBytes": 9000}))
     await world.settle()
     assert (await world.condition("digits", "Ready"))["status"] == "True"
+
+
+async def test_every_bucket_can_be_allowed() -> None:
+    world = World()
+    world.settings = replace(world.settings, allowed_buckets=("*",))
+    world.restart()
+    await world.classes("posix")
+    world.storage.objects[("any", "m.tflite")] = b"a model"
+    source = {"uri": "s3://any/m.tflite", "sha256": MODEL_SHA}
+    await world.add(a_gateway(), a_tiny_model(source=source))
+    await world.settle()
+    assert (await world.condition("digits", "Ready"))["status"] == "True"

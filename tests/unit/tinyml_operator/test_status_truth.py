@@ -386,3 +386,60 @@ async def test_failures_of_a_former_revision_are_not_named_after_the_next_is_rel
     assert found["rolledOutRevision"] == "digits-2"
     assert found["devices"]["pending"] == 2
     assert "failures" not in found
+
+
+async def step(world: World, number: int) -> None:
+    """Bring a world on by this many half rounds."""
+    for half in range(number):
+        await (world.reconcile_all() if half % 2 == 0 else world.run_jobs())
+
+
+@pytest.mark.parametrize("steps", range(9))
+async def test_suspended_at_any_stage_it_starts_nothing_and_goes_on_later(steps: int) -> None:
+    world = await a_world(a_gateway(), a_tiny_model())
+    await step(world, steps)
+    await world.add(a_tiny_model(suspend=True))
+    kinds = JOB, TINY_MODEL_REVISION, MODEL_BUILD
+    before = [ref_of(o) for kind in kinds for o in await world.cluster.list(kind)]
+    given = [g["spec"]["groups"] for g in await world.cluster.list(GATEWAY_DEPLOYMENT)]
+    await world.settle()
+    assert [ref_of(o) for kind in kinds for o in await world.cluster.list(kind)] == before
+    after = [g["spec"]["groups"] for g in await world.cluster.list(GATEWAY_DEPLOYMENT)]
+    assert after == (given or [[]])
+    ready = await world.condition("digits", "Ready")
+    assert ready["reason"] == ("RolledOut" if given and given[0] else "Suspended")
+    await world.add(a_tiny_model(suspend=False))
+    await world.settle()
+    assert (await world.condition("digits", "Ready"))["status"] == "True"
+    assert len(world.built) == 1
+
+
+@pytest.mark.parametrize("steps", range(9))
+async def test_deleted_at_any_stage_it_leaves_nothing_and_comes_again(steps: int) -> None:
+    world = await a_world(a_gateway(), a_tiny_model())
+    await step(world, steps)
+    await world.cluster.delete(Ref(TINY_MODEL, NAMESPACE, "digits"))
+    await world.settle()
+    assert await world.cluster.list(TINY_MODEL_REVISION) == []
+    assert await world.cluster.list(SECRET) == []
+    assert (await world.get(GATEWAY_DEPLOYMENT, "site"))["spec"]["groups"] == []
+    await world.add(a_tiny_model())
+    await world.settle()
+    assert (await world.condition("digits", "Ready"))["status"] == "True"
+    assert len(world.built) == 1
+
+
+@pytest.mark.parametrize("steps", range(9))
+async def test_a_class_edited_at_any_stage_ends_in_builds_of_the_newer(steps: int) -> None:
+    world = await a_world(a_gateway(), a_tiny_model())
+    await step(world, steps)
+    changed = device_class("posix")
+    changed["spec"]["ram"]["sizeBytes"] *= 2
+    await world.add(changed)
+    await world.settle()
+    assert (await world.condition("digits", "Ready"))["status"] == "True"
+    image = (await world.get(GATEWAY_DEPLOYMENT, "site"))["spec"]["images"][0]
+    build = await world.get(MODEL_BUILD, image["build"])
+    assert build["spec"]["deviceClassSpec"] == changed["spec"]
+    assert len(world.built) <= 2
+    assert await world.cluster.list(SECRET) == []
