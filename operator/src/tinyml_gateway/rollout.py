@@ -9,7 +9,7 @@ device is a chain of checks in `_decide_device`; the first that applies wins.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tinyml_api.gatewaydeployment import DeviceState as State
@@ -137,12 +137,15 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits. Devices that run what they should are looked at every `verify_s`."""
+    """Limits. Devices that run what they should are looked at every `verify_s`. No wait after a
+    failure is longer than `longest_wait_s`: a time beyond it is of a clock that was set back since.
+    """
 
     parallel_flash: int = 4
     parallel_probe: int = 16
     parallel_fetch: int = 2
     verify_s: float = 60.0
+    longest_wait_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,8 @@ def _decide_device(
         if record.trouble is not None and record.trouble.target == device.target
         else None
     )
+    if trouble is not None and trouble.retry_at > now + policy.longest_wait_s:
+        trouble = replace(trouble, retry_at=0.0)
     job = observed.jobs.get(device.name)
     resting = _resting(device, seen, trouble)
 
@@ -277,7 +282,8 @@ def _decide_device(
         return _Verdict(View(State.UPDATING) if updating else resting)
     if trouble is not None and now < trouble.retry_at:
         return _Verdict(resting, wake_at=trouble.retry_at)
-    if seen is None or now >= seen.at + policy.verify_s or _came_after(trouble, seen):
+    fresh = seen is not None and seen.at <= now < seen.at + policy.verify_s
+    if seen is None or not fresh or _came_after(trouble, seen):
         return _start_probe(device, resting, budget)
     if seen.device_class != device.device_class or _as_wanted(device, seen):
         return _Verdict(resting, wake_at=seen.at + policy.verify_s)
@@ -285,7 +291,7 @@ def _decide_device(
         return _Verdict(resting, wake_at=seen.at + policy.verify_s)
     missing = _missing(device, observed)
     if missing:
-        return _fetch(missing, resting, observed, now, seen.at + policy.verify_s, budget)
+        return _fetch(missing, resting, observed, now, seen, policy, budget)
     if budget.flash <= 0:
         return _Verdict(resting, wake_at=seen.at + policy.verify_s)
     budget.flash -= 1
@@ -339,13 +345,14 @@ def _fetch(
     resting: View,
     observed: Observed,
     now: float,
-    verify_at: float,
+    seen: Seen,
+    policy: Policy,
     budget: _Budget,
 ) -> _Verdict:
     """Fetch what is missing, once for all devices; say why where that fails."""
     view = resting
     actions: list[Action] = []
-    wakes = [verify_at]
+    wakes = [seen.at + policy.verify_s]
     for artifact in missing:
         record = observed.artifacts.get(artifact.digest, ArtifactRecord())
         if record.reason is not None and resting.state is not State.RUNNING:
@@ -354,7 +361,7 @@ def _fetch(
             view = View(state, record.reason, record.message)
         if artifact.digest in budget.fetching:
             continue
-        if now < record.retry_at:
+        if now < record.retry_at <= now + policy.longest_wait_s:
             wakes.append(record.retry_at)
         elif budget.fetch > 0:
             budget.fetch -= 1

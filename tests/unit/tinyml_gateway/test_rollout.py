@@ -28,6 +28,7 @@ from tinyml_gateway.rollout import (
     Work,
     decide,
 )
+from tinyml_gateway.workshop import Pace
 
 NOW = 1_000_000.0
 CODE = ImageFile("sha256:" + "a" * 64, "c" * 64, 1000)
@@ -258,3 +259,27 @@ def test_devices_that_failed_less_often_come_first() -> None:
 
 def test_nothing_wanted_means_nothing_done() -> None:
     assert decide(Desired(1, (), {}), Observed(), NOW, POLICY) == Decision({}, (), None)
+
+
+HOUR = 3600.0
+
+
+def test_no_back_off_is_longer_than_the_longest_wait() -> None:
+    assert Pace().longest_s <= Policy().longest_wait_s
+
+
+def test_a_look_from_before_the_clock_was_set_back_is_repeated_at_once() -> None:
+    assert decided(Record(seen(RUNS, ago=-HOUR))) == (State.RUNNING, None, [Probe], None)
+
+
+def test_a_retry_from_before_the_clock_was_set_back_does_not_wait_for_the_old_time() -> None:
+    offline = trouble(State.OFFLINE, Reason.DEVICE_OFFLINE, retry_in=HOUR)
+    refused = trouble(State.FAILED, Reason.NOT_ACTIVATED, retry_in=HOUR)
+    assert decided(Record(None, offline))[2] == [Probe]
+    assert decided(Record(seen(OTHER), refused))[2] == [Flash]
+
+
+def test_a_fetch_from_before_the_clock_was_set_back_is_begun_at_once() -> None:
+    broken = ArtifactRecord(reason=Reason.ARTIFACT_UNAVAILABLE, message="why", retry_at=NOW + HOUR)
+    artifacts = {**PRESENT, CODE.digest: broken}
+    assert decided(Record(seen(OTHER)), artifacts=artifacts)[2] == [Fetch]
