@@ -30,7 +30,17 @@ logger = logging.getLogger(__name__)
 TOKEN_LIFETIME_S = 7 * 24 * 3600
 FACTORY_TIMEOUT_S = 300.0
 RETRY_S = 2.0
+RETRY_MOST_S = 60.0
 FIELD_MANAGER = "tinyml-local"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A device class, as it was when its factory could not be made."""
+
+    content: str
+    delay: float
+    until: float
 
 
 @dataclass
@@ -50,6 +60,7 @@ class Edge:
     env: Mapping[str, str]
     agents: dict[tuple[str, str], Supervised] = field(default_factory=dict)
     devices: dict[Path, Supervised] = field(default_factory=dict)
+    _failed: dict[str, _Failed] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -75,8 +86,10 @@ class Edge:
         watcher = asyncio.create_task(watch(), name="watch gateways")
         try:
             while True:
+                # Not asyncio.wait_for: Python 3.11's loses a cancellation that meets an event.
                 with suppress(TimeoutError):
-                    kind, gateway = await asyncio.wait_for(events.get(), RETRY_S if due else None)
+                    async with asyncio.timeout(RETRY_S if due else None):
+                        kind, gateway = await events.get()
                     key = (gateway["metadata"]["namespace"], gateway["metadata"]["name"])
                     due.pop(key, None)
                     if kind == "DELETED":
@@ -113,6 +126,9 @@ class Edge:
                 complete = False
                 continue
             factory = await self._factory(group["deviceClass"], device_class["spec"])
+            if factory is None:  # the other groups and the agent do not wait for it
+                complete = False
+                continue
             for link in ours:
                 self._start_device(link, factory)
         key = (gateway["metadata"]["namespace"], gateway["metadata"]["name"])
@@ -125,13 +141,35 @@ class Edge:
         ours = address.startswith("serial://") and path.parent == self.devices_dir
         return path if ours else None
 
-    async def _factory(self, name: str, spec: Mapping[str, Any]) -> Path:
-        """Return the class's folder with `class.json`, `boot.elf` and `flash.bin`, made once."""
+    async def _factory(self, name: str, spec: Mapping[str, Any]) -> Path | None:
+        """Return the class's folder with `class.json`, `boot.elf` and `flash.bin`, made once.
+
+        None: it cannot be made, and is not tried again before its time or a change of the class.
+        """
         folder = self.state_dir / "factory" / name
         content = json.dumps(spec, sort_keys=True)
         spec_file = folder / "class.json"
         if spec_file.exists() and spec_file.read_text() == content:
             return folder
+        now = asyncio.get_running_loop().time()
+        failed = self._failed.get(name)
+        if failed is not None and failed.content == content and now < failed.until:
+            return None
+        try:
+            await self._make_factory(name, content)
+        except ProcessFailedError as error:
+            delay = RETRY_S
+            if failed is not None and failed.content == content:
+                delay = min(2 * failed.delay, RETRY_MOST_S)
+            until = asyncio.get_running_loop().time() + delay
+            self._failed[name] = _Failed(content, delay, until)
+            logger.warning("devices of class %s wait %.0f s: %s", name, delay, error)
+            return None
+        self._failed.pop(name, None)
+        return folder
+
+    async def _make_factory(self, name: str, content: str) -> None:
+        folder = self.state_dir / "factory" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         pending = folder / "class.pending.json"
@@ -146,8 +184,7 @@ class Edge:
             log=self.logs / f"factory-{name}.log",
             timeout_s=FACTORY_TIMEOUT_S,
         )
-        pending.rename(spec_file)
-        return folder
+        pending.rename(folder / "class.json")
 
     def _start_device(self, link: Path, factory: Path) -> None:
         flash = link.with_suffix(".flash")

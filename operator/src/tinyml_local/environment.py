@@ -40,6 +40,7 @@ FIELD_MANAGER = "tinyml-local"
 BUCKET = "tinyml"
 TOOLCHAIN = "ziglang-0.17.1"
 START_TIMEOUT_S = 60.0
+FREE_BYTES_NEEDED = 100 << 20  # logs, builds, and the flash of some devices
 
 Progress = Callable[[str], None]
 
@@ -87,7 +88,7 @@ class Environment:
             if isinstance(error, OSError):
                 raise CannotStartError(
                     f"{error.filename or self.settings.state_dir}: {error.strerror or error}; "
-                    "the state folder must be one that can be written and has 100 MB free"
+                    "the state folder must be one that can be written"
                 ) from error
             raise
         return self
@@ -270,6 +271,12 @@ async def _listening(port: int) -> None:
 def _claim(state_dir: Path, stack: AsyncExitStack) -> None:
     """Take the state folder for this process. Raises CannotStartError where another one has it."""
     state_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(state_dir).free
+    if free < FREE_BYTES_NEEDED:
+        raise CannotStartError(
+            f"{state_dir} has {free >> 20} MiB free, {FREE_BYTES_NEEDED >> 20} MiB are needed: "
+            "make room, or give another --state-dir"
+        )
     lock: IO[str] = stack.enter_context((state_dir / "lock").open("w"))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

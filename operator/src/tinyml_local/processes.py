@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -41,19 +42,25 @@ async def run(argv: Sequence[str], *, env: Mapping[str, str], log: Path, timeout
     with log.open("ab") as out:
         process = await _spawn(argv, env, out)
         try:
-            code = await asyncio.wait_for(process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # asyncio.wait_for loses cancellations in 3.11
+                code = await process.wait()
         except TimeoutError:
             raise ProcessFailedError(
-                f"{' '.join(argv[:4])} took longer than {timeout_s:.0f} s, see {log}"
+                f"{_shown(argv)} took longer than {timeout_s:.0f} s, see {log}"
             ) from None
         finally:
             await _end(process)
     if code != 0:
         text = await asyncio.to_thread(log.read_text, errors="replace")
         tail = text.strip().splitlines()[-8:]
-        raise ProcessFailedError(
-            f"{' '.join(argv[:4])} ended with status {code}, see {log}:\n" + "\n".join(tail)
-        )
+        free = shutil.disk_usage(log.parent).free
+        said = "\n".join(tail) or f"it wrote nothing, and {free:,} bytes are free in {log.parent}"
+        raise ProcessFailedError(f"{_shown(argv)} ended with status {code}, see {log}:\n{said}")
+
+
+def _shown(argv: Sequence[str]) -> str:
+    """The command without its interpreter and without most of its options."""
+    return " ".join(argv[1:5])
 
 
 class Supervised:
@@ -133,7 +140,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         _signal_group(process.pid, signal.SIGTERM)
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(process.wait()), STOP_GRACE_S)
+            async with asyncio.timeout(STOP_GRACE_S):
+                await process.wait()
     _signal_group(process.pid, signal.SIGKILL)
     if process.returncode is None:
         await process.wait()
