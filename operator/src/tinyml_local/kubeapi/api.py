@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -120,6 +121,7 @@ async def _close(runner: web.AppRunner) -> None:
     transports = [c.transport for c in connections if c.transport is not None]
     await runner.cleanup()
     for transport in transports:
-        transport.abort()
+        with suppress(AttributeError):  # Python 3.11.2's TLS transport, where it is closed already
+            transport.abort()
     for _ in range(3):  # the loop's turns that it takes to close their sockets
         await asyncio.sleep(0)
