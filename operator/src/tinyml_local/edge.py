@@ -180,7 +180,7 @@ class Edge:
                 *("--class-spec", str(pending), "--toolchain", self.toolchain),
                 *("--output", str(folder)),
             ),
-            env=self.env,
+            env={**self.env, "TMPDIR": str(folder)},  # what it leaves when killed is found here
             log=self.logs / f"factory-{name}.log",
             timeout_s=FACTORY_TIMEOUT_S,
         )

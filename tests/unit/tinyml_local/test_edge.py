@@ -17,7 +17,8 @@ from tinyml_local.samples import API_VERSION, local_gateway
 FACTORY = """#!/bin/sh
 case "$*" in
   *tinyml_compiler.factory*broken*) echo no such board; exit 1;;
-  *tinyml_compiler.factory*) for last; do :; done; touch "$last/boot.elf" "$last/flash.bin";;
+  *tinyml_compiler.factory*) for last; do :; done; touch "$last/boot.elf" "$last/flash.bin"
+    echo "$TMPDIR" > "$last/temporary";;
   *) exec sleep 60;;
 esac
 """
@@ -79,6 +80,9 @@ async def test_a_class_that_cannot_be_made_holds_up_neither_others_nor_the_agent
     assert {path.name for path in edge.devices} == {"sound-1", "sound-2"}
     assert "devices of class broken wait" in caplog.text
     assert "no such board" in caplog.text
+    # What a killed factory leaves is inside of the state folder, not in /tmp for good.
+    folder = edge.state_dir / "factory" / "sound"
+    assert (folder / "temporary").read_text().strip() == str(folder)
 
 
 async def test_a_class_that_cannot_be_made_is_not_tried_at_every_event(edge: Edge) -> None:
