@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tinyml_gateway.infer import classify_all
 from tinyml_kube.cluster import Object, Ref
@@ -51,7 +52,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         self.console.print(
-            f"[dim]{time.monotonic() - self.begun:6.1f} s[/dim]  {text}", highlight=False
+            f"[dim]{time.monotonic() - self.begun:6.1f} s[/dim]  {escape(text)}", highlight=False
         )
 
     def done(self, name: str, since: float) -> None:
