@@ -119,7 +119,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.RETRYING: "An attempt failed in a way that can pass; another follows.",
         Reason.BUILT: "The artifacts are in the store.",
         Reason.COMPILED: "All builds are done.",
-        Reason.MODEL_ACCEPTED: "The model could be read and compiled.",
+        Reason.MODEL_ACCEPTED: "The model could be read.",
         Reason.DEVICE_CLASS_MISSING: "A DeviceClass that is named does not exist: apply it.",
         Reason.TOO_MANY_DEVICE_CLASSES: "More device classes are selected than one TinyModel can "
         "have builds for.",

@@ -395,7 +395,8 @@ async def _run_process(command: pods.Command, log: Path, grace_s: float) -> int:
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), grace_s)
+                async with asyncio.timeout(grace_s):  # wait_for loses cancellations in 3.11
+                    await process.wait()
         _signal_group(process.pid, signal.SIGKILL)
         await process.wait()
 

@@ -135,6 +135,7 @@ class WorkQueue:
         free = [due for due, key in self._heap if key not in self._busy]
         timeout = max(min(free) - loop.time(), 0.0) if free else None
         try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
+            async with asyncio.timeout(timeout):  # wait_for loses cancellations in 3.11
+                await self._wake.wait()
         except TimeoutError:
             return

@@ -148,6 +148,7 @@ async def test_a_failed_build_says_why_and_is_not_tried_again() -> None:
     compiled = await world.condition("digits", "Compiled")
     assert compiled["reason"] == "ArenaTooLarge"
     assert "71680" in compiled["message"]
+    assert (await world.condition("digits", "ModelValid"))["status"] == "True"
     assert (await world.condition("digits", "Stalled"))["status"] == "True"
     assert not await world.condition("digits", "Reconciling")
     world.clock.pass_by(86400)

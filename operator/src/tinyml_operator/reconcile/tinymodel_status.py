@@ -37,6 +37,14 @@ from tinyml_operator.reconcile.revision import Build, Observed, Revision, Wanted
 YES, NO, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
 # Failed builds that speak of the model itself, not of the class, the store or the Job.
+READ_BUT_TOO_LARGE = frozenset(
+    {
+        Reason.CODE_TOO_LARGE,
+        Reason.WEIGHTS_TOO_LARGE,
+        Reason.ARENA_TOO_LARGE,
+        Reason.BUDGET_EXCEEDED,
+    }
+)
 OF_THE_MODEL = frozenset(
     {
         Reason.SOURCE_UNREACHABLE,
@@ -209,12 +217,13 @@ def _troubled(view: View) -> tuple[_Trouble, ...]:
     return tuple(sorted(found, key=lambda t: not t.stalled))
 
 
-def _model_valid(view: View, troubled: Iterable[_Trouble]) -> Finding:
+def _model_valid(view: View, troubled: tuple[_Trouble, ...]) -> Finding:
     kind = ConditionType.MODEL_VALID
     bad = next((t for t in troubled if t.reason in OF_THE_MODEL), None)
     if bad is not None:
         return Finding(kind, NO, bad.reason, bad.message)
-    if any(b.succeeded for b in _builds(view)):
+    read = any(t.reason in READ_BUT_TOO_LARGE for t in troubled)
+    if read or any(b.succeeded for b in _builds(view)):
         return Finding(kind, YES, Reason.MODEL_ACCEPTED)
     return Finding(kind, UNKNOWN, Reason.BUILDING, "no build has read the model yet")
 
