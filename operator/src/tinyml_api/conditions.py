@@ -125,7 +125,7 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         "have builds for.",
         Reason.REVISION_CREATED: "The spec asks for builds that no revision has yet.",
         Reason.REVISION_NAME_TAKEN: "A revision of a deleted TinyModel still has the name.",
-        Reason.RELEASED: "The revision's images are given to devices.",
+        Reason.RELEASED: "The revision's images are there for its devices.",
         Reason.SUSPENDED: "spec.suspend is true: nothing new is started.",
         Reason.BUILD_ONLY: "There is no spec.deploy: the builds are all there is to do.",
         Reason.NO_DEVICES_SELECTED: "No device of any gateway is selected.",

@@ -57,7 +57,9 @@ def plan(o: Observed, pins: Pins, now: datetime) -> Plan:
         if release is not None and current is not None:
             current = replace(current, spec=replace(current.spec, release=release))
             actions.append(Apply(manifests.revision(o.meta, current.spec)))
-            actions.append(Emit(Reason.RELEASED, f"devices are given {current.meta.name}"))
+            name = current.meta.name
+            message = f"devices are given {name}" if o.spec.deploy else f"{name} is built"
+            actions.append(Emit(Reason.RELEASED, message))
     revisions = tuple(r for r in o.revisions if current is None or r.meta.name != current.meta.name)
     after = replace(o, revisions=(*revisions, current) if current else revisions)
     view = View(after, w, current, released(o.meta, after.revisions), taken)
