@@ -16,7 +16,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml requirements/dev.lock requirements/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is `$(PYTHON) -V`, this project needs Python 3.11 or later: set PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "installing into $(VENV): 1 GB to download, 2.5 GB on disk"
+	@echo "installing into $(VENV): 0.7 GB to download, 2.6 GB on disk"
 	@$(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment: on Debian, install the package python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
