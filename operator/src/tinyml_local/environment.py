@@ -24,8 +24,9 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import yaml
+from botocore.exceptions import BotoCoreError, ClientError
 from tinyml_kube.cluster import Cluster, Ref
-from tinyml_kube.errors import NotFoundError
+from tinyml_kube.errors import ClusterError, NotFoundError
 from tinyml_kube.real import KubernetesCluster
 from tinyml_kube.resources import MODEL_BUILD
 
@@ -40,6 +41,9 @@ FIELD_MANAGER = "tinyml-local"
 BUCKET = "tinyml"
 TOOLCHAIN = "ziglang-0.17.1"
 START_TIMEOUT_S = 60.0
+RESTARTS_LIMIT = 3
+# What a part that is still starting answers; anything else is a fault of ours and is raised.
+NOT_READY_YET = (ClusterError, BotoCoreError, ClientError, OSError)
 FREE_BYTES_NEEDED = 100 << 20  # logs, builds, and the flash of some devices
 
 Progress = Callable[[str], None]
@@ -188,17 +192,20 @@ class Environment:
     async def _until(
         self, what: str, check: Callable[[], Awaitable[Any]], process: Supervised | None = None
     ) -> None:
-        """Try `check` until it does not raise. Raises CannotStartError with the last error."""
+        """Try `check` until it raises none of NOT_READY_YET. Raises CannotStartError."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_TIMEOUT_S
         while True:
             try:
                 await check()
                 return
-            except Exception as error:  # whatever is not ready yet
-                given_up = process is not None and process.restarts >= 3
-                if loop.time() > deadline or given_up:
-                    where = f", see {self.logs / process.name}.log" if process else ""
+            except NOT_READY_YET as error:
+                where = f", see {self.logs / process.name}.log" if process else ""
+                if process is not None and process.restarts >= RESTARTS_LIMIT:
+                    raise CannotStartError(
+                        f"{what} ended {process.restarts} times at its start{where}: {error}"
+                    ) from error
+                if loop.time() > deadline:
                     raise CannotStartError(
                         f"{what} did not start in {START_TIMEOUT_S:.0f} s{where}: {error}"
                     ) from error
